@@ -44,17 +44,21 @@ fsync_again(int fd)
 	return (err);
 }
 
-/* One that is there was left by a process that was killed. */
+/*
+ * One that is there was left by a process that was killed. While it is ours and its group's, nobody may read it who
+ * may not read it then.
+ */
 static int
-open_temp(const char *temp, file_fault_t *fault)
+open_temp(const file_replace_t *replace, file_fault_t *fault)
 {
 	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-	int fd = open_again(temp, flags, 0600);
+	mode_t mode = ((replace->mode >> 3) & 07) == (replace->mode & 07) ? replace->mode & 0777 : 0600;
+	int fd = open_again(replace->temp, flags, mode);
 
 	if (fd < 0 && errno == EEXIST) {
-		if (unlink(temp) != 0)
+		if (unlink(replace->temp) != 0)
 			return (fails(fault, FILE_STEP_UNLINK, 0));
-		fd = open_again(temp, flags, 0600);
+		fd = open_again(replace->temp, flags, mode);
 	}
 	return (fd < 0 ? fails(fault, FILE_STEP_OPEN, 0) : fd);
 }
@@ -80,13 +84,18 @@ write_all(int fd, const char *bytes, size_t length)
 static int
 fill(int fd, const file_replace_t *replace, struct stat *st, file_fault_t *fault)
 {
+	int changes_owner;
+
 	if (fstat(fd, st) != 0)
 		return (fails(fault, FILE_STEP_STAT, 0));
 	if (write_all(fd, replace->bytes, replace->length) != 0)
 		return (fails(fault, FILE_STEP_WRITE, 0));
-	if (replace->owned && fchown(fd, replace->uid, replace->gid) != 0)
+	/* Either is a transaction of the file system, so neither is asked for what is so already. */
+	changes_owner = replace->owned && (st->st_uid != replace->uid || st->st_gid != replace->gid);
+	if (changes_owner && fchown(fd, replace->uid, replace->gid) != 0)
 		return (fails(fault, FILE_STEP_CHOWN, 0));
-	if (fchmod(fd, replace->mode) != 0)
+	/* A change of the owner can take bits away. */
+	if ((changes_owner || (st->st_mode & 07777) != replace->mode) && fchmod(fd, replace->mode) != 0)
 		return (fails(fault, FILE_STEP_CHMOD, 0));
 	if (fsync_again(fd) != 0)
 		return (fails(fault, FILE_STEP_FSYNC, 0));
@@ -111,7 +120,7 @@ sync_path(const char *path, int flags, int directory, file_fault_t *fault)
 static int
 make_temp(const file_replace_t *replace, struct stat *st, file_fault_t *fault)
 {
-	int fd = open_temp(replace->temp, fault);
+	int fd = open_temp(replace, fault);
 	int err;
 
 	if (fd < 0)

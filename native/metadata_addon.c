@@ -9,7 +9,7 @@
  *   readValue(path, stat, start, end, isString) -> Promise<Text>      only code, err and bytes
  *   readValueNow(path, stat, start, end, isString) -> Text
  *   spliceMetadata(path, temp, directory, old, stat, pieces, literals, members, counts, owner, keep)
- *       -> Promise<Text>      old: the file's text where it is missing or blank, else null; stat null likewise
+ *       -> Promise<Text>      old: the file's text where it is known, else null; stat null where there is no file
  *
  *   scanEvent(line) -> Promise<Text>      ranges as metadata_offsets.h says; the rest is of the text of
  *       `vm`, with offsets from its start

@@ -346,7 +346,26 @@ metadata_text_build(const metadata_text_t *text, uint8_t **bytes, size_t *length
 	return (result);
 }
 
-/* The old text, where it is not given: it must be the file that the pieces were cut for. */
+/* Whether the file is still the one that the pieces were cut for, where its text is known. */
+static metadata_file_result_t
+check_old(metadata_splice_t *splice)
+{
+	uint32_t now[FILE_STAT_MEMBERS];
+	int err = file_stat(splice->replace.path, now);
+
+	if (err == -ENOENT)
+		return (splice->expected == NULL ? METADATA_FILE_OK : METADATA_FILE_CHANGED);
+	if (err != 0) {
+		splice->fault.step = FILE_STEP_STAT;
+		splice->fault.err = -err;
+		return (METADATA_FILE_FAILED);
+	}
+	if (splice->expected == NULL || memcmp(now, splice->expected, sizeof (now)) != 0)
+		return (METADATA_FILE_CHANGED);
+	return (METADATA_FILE_OK);
+}
+
+/* The old text, which must be that of the file that the pieces were cut for. */
 static metadata_file_result_t
 read_old(metadata_splice_t *splice, uint8_t **bytes)
 {
@@ -373,11 +392,9 @@ read_old(metadata_splice_t *splice, uint8_t **bytes)
 metadata_file_result_t
 metadata_file_splice(metadata_splice_t *splice)
 {
-	metadata_file_result_t result = METADATA_FILE_OK;
 	uint8_t *old = NULL;
+	metadata_file_result_t result = splice->text.old == NULL ? read_old(splice, &old) : check_old(splice);
 
-	if (splice->text.old == NULL)
-		result = read_old(splice, &old);
 	if (result == METADATA_FILE_OK) {
 		result = metadata_text_build(&splice->text, &splice->bytes, &splice->length, &splice->scan);
 		if (result == METADATA_FILE_FAILED) {

@@ -106,7 +106,7 @@ metadata_file_result_t metadata_text_build(const metadata_text_t *text, uint8_t 
     metadata_scan_t *scan);
 
 typedef struct metadata_splice {
-	/* `old` is read from the file unless it is given (a file that is missing or blank). */
+	/* `old` is read from the file unless it is given: that of a short file is known, a missing one has none. */
 	metadata_text_t text;
 	/* The stat that the file must have; NULL where there is none yet. */
 	const uint32_t *expected;

@@ -1,12 +1,10 @@
 /*
  * How much room there is for a write of each zone, on the file system of its `<zonepath>/config`.
  *
- * Nobody has to write for a full disk to be seen: every zone is asked about once a minute, a twelfth of them every
- * five seconds, one after the other, on a thread of the pool. A file system that hangs keeps its thread: so a zone
- * has one question under way at most, whoever asks, and while MOST_HANGING of them hang nobody else is asked. Used by
- * health.ts and the doctor; changes nothing, and names no path below a zone's root.
+ * Nobody has to write for a full disk to be seen: every zone is asked about once a minute, one after the other, on a
+ * thread of the pool. A file system that hangs keeps its thread: so a zone has one question under way at most, whoever
+ * asks, and while MOST_HANGING of them hang nobody else is asked. Used by health.ts and the doctor; changes nothing.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { systemError, type SystemError } from '../lib/errors';
 import { freeSpace } from '../platform/files';
 import type { Zone } from '../zones/zone';
@@ -14,9 +12,8 @@ import type { Zone } from '../zones/zone';
 /** However little a guest may write: a file system that is nearly full takes no new file. */
 const LEAST_ROOM_BYTES = 64 * 1024;
 
-const PASS_MS = 5000;
-/** A minute. */
-const PASSES = 12;
+/** From the end of a pass over all zones to the next, and before the first. */
+const PASS_MS = 60_000;
 /** A file system that answers at all does so within this. */
 const ANSWER_MS = 1000;
 /** Of the pool's 24 threads. */
@@ -46,20 +43,18 @@ export class FreeSpace {
   private before: Promise<unknown> = Promise.resolve();
   private readonly hanging = new Set<string>();
   private timer: NodeJS.Timeout | null = null;
-  private passing = false;
-  private next = 0;
 
   constructor(options: FreeSpaceOptions) {
     this.options = { ask: freeSpace, passMs: PASS_MS, answerMs: ANSWER_MS, ...options };
   }
 
   start(): void {
-    this.timer ??= setInterval(() => void this.pass(), this.options.passMs).unref();
+    this.timer ??= setTimeout(() => void this.pass(), this.options.passMs).unref();
   }
 
   /** Idempotent. Waits for no answer that is under way. */
   stop(): void {
-    clearInterval(this.timer ?? undefined);
+    clearTimeout(this.timer ?? undefined);
     this.timer = null;
   }
 
@@ -90,19 +85,19 @@ export class FreeSpace {
     }
     const { directoryOf, ask, answerMs } = this.options;
     const directory = directoryOf(zone);
-    const limit = new AbortController();
-    const answer = ask(directory)
-      .catch((err: unknown) => systemError('statvfs', directory, err))
-      .then((room) => {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => {
+        this.hanging.add(zonename);
+        resolve();
+      }, answerMs).unref();
+      const answer = ask(directory).catch((err: unknown) => systemError('statvfs', directory, err));
+      void answer.then((room) => {
+        clearTimeout(timer);
         this.hanging.delete(zonename);
         this.rooms.set(zonename, room);
-        limit.abort();
+        resolve();
       });
-    const late = delay(answerMs, undefined, { ref: false, signal: limit.signal });
-    await Promise.race([answer, late.catch(() => undefined)]);
-    if (!limit.signal.aborted) {
-      this.hanging.add(zonename);
-    }
+    });
     return this.last(zonename);
   }
 
@@ -120,24 +115,16 @@ export class FreeSpace {
   }
 
   private async pass(): Promise<void> {
-    // The one before still waits for an answer.
-    if (this.passing) {
-      return;
-    }
-    this.passing = true;
     const zones = [...this.options.zones()];
-    for (let left = Math.ceil(zones.length / PASSES); left > 0 && this.timer !== null; left--) {
-      if (this.next >= zones.length) {
-        this.next = 0;
-        const names = new Set(zones.map(({ zonename }) => zonename));
-        const gone = [...this.rooms.keys()].filter((zonename) => !names.has(zonename));
-        gone.forEach((zonename) => this.rooms.delete(zonename));
+    const names = new Set(zones.map(({ zonename }) => zonename));
+    const gone = [...this.rooms.keys()].filter((zonename) => !names.has(zonename));
+    gone.forEach((zonename) => this.rooms.delete(zonename));
+    for (const zone of zones) {
+      if (this.timer === null) {
+        return;
       }
-      const zone = zones[this.next++];
-      if (zone !== undefined) {
-        await this.now(zone);
-      }
+      await this.now(zone);
     }
-    this.passing = false;
+    this.timer = this.timer && setTimeout(() => void this.pass(), this.options.passMs).unref();
   }
 }

@@ -1,17 +1,13 @@
 /*
- * The platform's file lock: an fcntl write lock over a whole file, as its VM tool takes it.
+ * The platform's file lock: an fcntl write lock over a whole file, as its VM tool takes it. The node has such a lock
+ * too, which keeps a second agent out.
  *
  * POSIX drops all locks that a process has on a file as soon as it closes any descriptor of it, and lets a process
- * lock again what it holds. So `takeLock` never opens a file whose lock this process holds already: to its other
- * callers that is a lock like another process's.
- *
- * Whoever has to wait asks again and again with growing pauses: to wait in the kernel would take the main thread, or
- * many threads of the pool. To ask is one call of the addon (native/file_lock.c), which takes microseconds.
- *
- * The node has such a lock too, which keeps a second agent out.
+ * lock again what it holds. So a file whose lock this process holds already is never opened: to its other callers that
+ * is a lock like another process's. To wait in the kernel would take the main thread, or many threads of the pool.
  */
 import { closeSync, mkdirSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff } from '../lib/backoff';
 import { codeOf, errnoName, SystemError, systemError } from '../lib/errors';
@@ -21,7 +17,6 @@ import type { Paths } from './paths';
 /** Pauses between attempts: a lock is mostly held for a file write, sometimes for seconds. */
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
-
 /** An agent that is being replaced has this long to end. */
 const OTHER_AGENT_MS = 2000;
 /** The mode of the admin socket in the agent's directory keeps nobody out on illumos (transport/socket-file.ts). */
@@ -43,27 +38,26 @@ export interface HeldLock {
 const held = new Map<string, HeldLock>();
 
 /**
- * @param path created where it is missing
+ * @param path absolute; created where it is missing
  * @throws SystemError with ETIMEDOUT when it is held for too long, ECANCELED when the signal came, or
  * the errno of opening or locking it
  */
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const { timeoutMs, signal } = options;
-  const key = resolve(path);
   const deadline = performance.now() + timeoutMs;
   // Jitter, so that waiting processes do not ask in step.
   const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, 0.5);
   for (;;) {
     if (signal?.aborted === true) {
-      throw new SystemError('lock', key, 'ECANCELED', 'given up');
+      throw new SystemError('lock', path, 'ECANCELED', 'given up');
     }
-    const fd = held.has(key) ? null : tryLock(key);
-    if (fd !== null) {
-      return hold(key, fd);
+    const lock = takeFreeLock(path);
+    if (lock !== null) {
+      return lock;
     }
     const left = deadline - performance.now();
     if (left <= 0) {
-      throw new SystemError('lock', key, 'ETIMEDOUT', `still held after ${timeoutMs} ms`);
+      throw new SystemError('lock', path, 'ETIMEDOUT', `still held after ${timeoutMs} ms`);
     }
     // Rejects when the signal comes, which is seen above.
     const pause = delay(Math.min(left, backoff.next()), undefined, signal && { signal });
@@ -71,7 +65,12 @@ export async function takeLock(path: string, options: LockOptions): Promise<Held
   }
 }
 
-function hold(path: string, fd: number): HeldLock {
+/** The lock where nobody has it, else null. @throws SystemError as takeLock */
+export function takeFreeLock(path: string): HeldLock | null {
+  const fd = held.has(path) ? null : tryLock(path);
+  if (fd === null) {
+    return null;
+  }
   const lock = {
     release: () => {
       if (held.get(path) === lock) {

@@ -81,7 +81,7 @@ export interface Pieces {
 export interface Splice {
   readonly path: string;
   readonly temp: string;
-  /** The text in the place of a file that is missing or blank; null: the file's own. */
+  /** The file's text where it is known, or what stands for that of a missing or blank one; null: it is read. */
   readonly old: Buffer | null;
   /** The file's stat, which must not have changed; null where there is no file. */
   readonly stat: FileStat | null;

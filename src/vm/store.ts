@@ -56,8 +56,6 @@ export interface MetadataWriter {
   readonly limits: MetadataLimits;
   /** Never rejects; settles within 30 s. */
   change(target: WriteTarget, change: Change): Promise<ChangeResult>;
-  /** A zone exists. */
-  add(target: WriteTarget): void;
   /** It is gone: what waits is failed, what is being committed ends by itself. */
   remove(target: WriteTarget): void;
   /** vminfod shows this of a VM's metadata. */
@@ -187,7 +185,6 @@ export class Store {
       },
     };
     this.tracked.set(zonename, new TrackedVm(target, this.parts));
-    this.options.writer.add(target);
   }
 
   /** The zone is gone. */

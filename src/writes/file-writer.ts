@@ -1,52 +1,35 @@
 /*
  * Writes metadata.json itself, under the platform's lock.
  *
- *   lock -> find the members -> plan -> pieces -> [thread: read, build, check, replace durably] -> answer
+ *   lock -> find the members -> plan -> pieces -> [thread: build, check, replace durably] -> answer
  *
- * What is done on the main thread grows with the change, not with the file: the file's text never comes here. The thread
- * (native/metadata_file.c) checks what it has built: it is JSON, it holds every member that was not to be changed, byte
- * for byte, and as many others as were. It replaces the file in an order that makes it safe to be killed at any step:
+ * What is done on the main thread grows with the change, not with the file. The thread (native/metadata_file.c) checks
+ * what it has built: it is JSON, it holds every member that was not to be changed, byte for byte, and as many others as
+ * were. It replaces the file in an order that makes it safe to be killed at any step:
  *
  *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
  *
  * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. At worst a temp
- * file is left, which has one fixed name, is never read, and goes with the next write or the next start.
+ * file is left, which is never read and goes with the next write.
  *
- * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
- * lock is kept after the guest has its answer, until vminfod shows the change or 2 s passed; further changes
- * of the VM are written under the same lock, and nobody waits for vminfod.
+ * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the lock is kept
+ * after the guest has its answer (lock-lease.ts), and nobody waits for vminfod.
  */
-import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
-import {
-  isForeign,
-  syncDurably,
-  openStat,
-  sizeOf,
-  textOfStat,
-  type FileStat,
-} from '../platform/files';
-import { takeLock } from '../platform/lock';
+import type { ChangeResult, MetadataMaps } from '../metadata/vm-data';
+import { isForeign, syncDurably, sizeOf, type FileStat } from '../platform/files';
+import { takeFreeLock, takeLock } from '../platform/lock';
 import { beforeLongWork, spliceText, type ScannedText } from '../platform/metadata-text';
 import { KEPT_BYTES, pathOf, type ConfigFiles } from '../vm/config-files';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
 import { editPieces } from './json-edit';
 import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
-import {
-  currentOf,
-  EMPTY_FILE,
-  identityOf,
-  openMetadata,
-  type OpenMetadata,
-} from './metadata-file';
+import { currentOf, EMPTY_FILE, openMetadata, type OpenMetadata } from './metadata-file';
 import { planChanges, type Plan, type PlannedChange } from './plan';
-import { BatchLimit, type Backend, type Batch } from './queue';
+import { BatchLimit, sizeOfChange, type Backend, type Batch } from './queue';
 import { idOf, UndoneWrites } from './undone-writes';
-
-const statAt = openStat();
 
 /** A batch's signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
 const LONGEST_LOCK_WAIT_MS = 10 * 60 * 1000;
@@ -70,9 +53,8 @@ export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
   readonly lockPath: (uuid: string) => string;
   readonly limits: MetadataLimits;
-  /** Longest time that a lock is held for a confirmation, ms. */
+  /** As LockLeases has them. */
   readonly confirmMs?: number;
-  /** Longest time that a lock is held under writes that never stop, ms. */
   readonly longestLeaseMs?: number;
   /** The store's, so that what was written need not be read. */
   readonly files: ConfigFiles;
@@ -89,8 +71,6 @@ export class FileWriter implements Backend {
   private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
   private readonly files: ConfigFiles;
-  /** By path, the file as our last write left it, known to be on stable storage. */
-  private readonly durable = new Map<string, string>();
   /** By zone, when it may be written again; on a monotonic clock. */
   private readonly nextWriteAt = new Map<string, number>();
 
@@ -102,25 +82,31 @@ export class FileWriter implements Backend {
     });
   }
 
-  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
-    const { target, signal } = batch;
-    const { zonename } = target;
+  async commit(target: WriteTarget, batch: Batch): Promise<readonly ChangeResult[]> {
+    const { zonename, uuid, directory } = target;
     const pause = (this.nextWriteAt.get(zonename) ?? 0) - performance.now();
     if (pause > 0) {
-      await delay(pause, undefined, { signal });
+      await delay(pause, undefined, { signal: batch.signal });
     }
-    const lease = this.leases.resume(zonename) ?? (await this.lock(batch));
-    const path = pathOf(target.directory, 'metadata');
+    let lease = this.leases.resume(zonename);
+    if (lease === undefined) {
+      batch.stage = 'locking';
+      const path = this.options.lockPath(uuid);
+      const timeoutMs = LONGEST_LOCK_WAIT_MS;
+      const free = takeFreeLock(path);
+      const lock = free ?? (await takeLock(path, { timeoutMs, signal: batch.signal }));
+      lease = this.leases.begin(target, lock);
+    }
+    const held = lease;
     try {
-      const stat = statAt(path);
-      const bytes = stat === null ? 0 : sizeOf(stat);
-      const write = () => this.workers.run(batch, () => this.write(batch, lease));
+      const bytes = this.files.sizeOf(directory);
+      const write = () => this.workers.run(batch, () => this.write(target, batch, held));
       // A long file waits for room among long ones before it takes one of the workers of all.
       return await (bytes > KEPT_BYTES ? this.longWrites.run(zonename, 2 * bytes, write) : write());
     } catch (err) {
-      throw systemError('write', path, err);
+      throw systemError('write', pathOf(directory, 'metadata'), err);
     } finally {
-      if (this.leases.pause(lease)) {
+      if (this.leases.pause(held)) {
         this.notBefore(zonename, YIELD_MS);
       }
     }
@@ -146,24 +132,10 @@ export class FileWriter implements Backend {
     return this.leases.isHeld(zonename) ? [] : this.undone.take(zonename);
   }
 
-  /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
-  clean(directory: string): void {
-    const path = tempPathOf(directory);
-    try {
-      // Called for each zone at the start: an error that is thrown for nothing costs more than ten stats.
-      if (statAt(path) !== null) {
-        unlinkSync(path);
-      }
-    } catch {
-      // Any fault here is met and logged by the next write.
-    }
-  }
-
   /** The VM is gone. */
-  remove(target: WriteTarget): void {
-    this.durable.delete(pathOf(target.directory, 'metadata'));
-    this.nextWriteAt.delete(target.zonename);
-    this.undone.remove(target.zonename);
+  remove(zonename: string): void {
+    this.nextWriteAt.delete(zonename);
+    this.undone.remove(zonename);
   }
 
   stop(): Promise<void> {
@@ -176,27 +148,23 @@ export class FileWriter implements Backend {
     this.nextWriteAt.set(zonename, at);
   }
 
-  private async lock(batch: Batch): Promise<Lease> {
-    const { target, signal } = batch;
-    batch.stage('locking');
-    const path = this.options.lockPath(target.uuid);
-    const lock = await takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
-    return this.leases.begin(target, lock);
-  }
-
-  private async write(batch: Batch, lease: Lease): Promise<readonly ChangeResult[]> {
+  private async write(
+    target: WriteTarget,
+    batch: Batch,
+    lease: Lease,
+  ): Promise<readonly ChangeResult[]> {
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
-    batch.stage('writing');
+    batch.stage = 'writing';
     for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
-      const results = await this.tryToWrite(batch.target, lease, changes);
+      const results = await this.tryToWrite(target, lease, changes);
       if (results !== undefined) {
         return results;
       }
     }
-    const path = pathOf(batch.target.directory, 'metadata');
+    const path = pathOf(target.directory, 'metadata');
     const detail = 'somebody without the lock changes it all the time';
     throw new SystemError('write', path, 'EAGAIN', detail);
   }
@@ -207,42 +175,47 @@ export class FileWriter implements Backend {
     lease: Lease,
     asked: readonly PlannedChange[],
   ): Promise<readonly ChangeResult[] | undefined> {
-    const { zonename, directory } = target;
+    const { zonename, directory, log } = target;
     const file = await openMetadata(this.files, directory);
     if (file === undefined) {
       return undefined;
     }
     // With this write the file is ours again: what was undone before we had the lock must not be missed.
-    const undone = hasWritten(lease) ? [] : this.undone.take(zonename, identityOf(file.stat));
+    const undone = hasWritten(lease) ? [] : this.undone.take(zonename, file.stat);
     const changes = [...undone, ...asked];
     const current = await currentOf(this.files, directory, file, changes);
     if (current === undefined) {
       return undefined;
     }
-    await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
+    await beforeLongWork(changes.reduce((bytes, change) => bytes + sizeOfChange(change), 0));
     const plan = planChanges(changes, current, this.limits);
-    const identity = plan.empty
-      ? await this.makeDurable(target, file.stat)
-      : await this.replace(target, lease, file, plan);
-    if (identity === undefined) {
-      return undefined;
+    let { stat } = file;
+    if (!plan.empty) {
+      const written = await this.replace(target, lease, file, plan);
+      if (written === undefined) {
+        return undefined;
+      }
+      stat = written;
+    } else if (stat !== null) {
+      // What is answered as stored must be on disk, whoever wrote it.
+      await syncDurably(pathOf(directory, 'metadata'));
     }
     const taken = changes.filter(({ onlyIf }) => onlyIf !== undefined);
-    if (identity !== null) {
+    if (stat === null || !isForeign(stat)) {
       if (!plan.empty && this.options.restoreUndone !== false) {
-        this.undone.wrote(target, plan, identity, current.valueOf);
+        this.undone.wrote(target, plan, stat, current.valueOf);
         if (lease.shown !== null) {
           this.undone.shown(zonename, lease.shown);
         }
       }
-      this.undone.compared(zonename, taken, plan, identity, current.valueOf);
+      this.undone.compared(zonename, taken, plan, stat, current.valueOf);
     }
     // One key can be among them twice.
     const restored = taken.filter(({ map, key }) => plan[map].has(key));
     const count = new Set(restored.map(({ map, key }) => idOf(map, key))).size;
     if (count > 0) {
       this.restoredCount += count;
-      target.log.warn(
+      log.warn(
         { changes: count },
         'metadata was undone from a stale copy of vminfod, and written again',
       );
@@ -250,32 +223,25 @@ export class FileWriter implements Backend {
     return plan.results.slice(undone.length);
   }
 
-  /** What is answered as stored must be on disk, whoever wrote it. Returns the identity of the file. */
-  private async makeDurable({ directory }: WriteTarget, stat: FileStat | null): Promise<string> {
-    const path = pathOf(directory, 'metadata');
-    const identity = identityOf(stat);
-    if (stat !== null && this.durable.get(path) !== identity) {
-      await syncDurably(path);
-      this.durable.set(path, identity);
-    }
-    return identity;
-  }
-
-  /** The identity of the new file; null where another is there by now, undefined where it was before. */
+  /**
+   * The stat of the new file, which says where another has taken its place by now; undefined where another had taken
+   * that of the old one.
+   */
   private async replace(
     { zonename, directory, log }: WriteTarget,
     lease: Lease,
     file: OpenMetadata,
     plan: Plan,
-  ): Promise<string | null | undefined> {
+  ): Promise<FileStat | undefined> {
     const path = pathOf(directory, 'metadata');
     const undo = expectShown(lease, plan);
     let text: ScannedText | undefined;
     try {
       text = await spliceText({
         path,
-        temp: tempPathOf(directory),
-        old: file.text === null ? EMPTY_FILE : null,
+        // One fixed name: what a killed writer has left goes with the next write.
+        temp: `${directory}/.metadata.json.mdatad`,
+        old: file.text === null ? EMPTY_FILE : file.text.bytes,
         stat: file.stat,
         pieces: editPieces(file.index, file.length, plan),
         owner: file.owner,
@@ -289,27 +255,15 @@ export class FileWriter implements Backend {
     if (text === undefined) {
       return undefined;
     }
+    const { stat } = text;
     if (file.text === null && file.stat !== null) {
       log.info({ path }, 'blank metadata file was rewritten');
     }
-    this.notBefore(zonename, Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS));
-    if (isForeign(text.stat)) {
-      this.durable.delete(path);
-      return null;
+    this.notBefore(zonename, Math.min(sizeOf(stat) / BYTES_PER_MS, LONGEST_PAUSE_MS));
+    if (!isForeign(stat)) {
+      this.files.written(directory, text);
     }
-    const identity = textOfStat(text.stat);
-    this.durable.set(path, identity);
-    this.files.written(directory, text);
-    return identity;
+    // Its own copy, for who notes it: this one shares the memory of all offsets.
+    return stat.slice();
   }
-}
-
-/** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
-function tempPathOf(directory: string): string {
-  return `${directory}/.metadata.json.mdatad`;
-}
-
-/** What a change brings, about. */
-function bytesOf(change: Change): number {
-  return change.key.length + (change.kind === 'set' ? change.value.length : 0);
 }

@@ -8,23 +8,11 @@
  */
 import type { NewValue } from '../metadata/vm-data';
 import { PIECE_LITERAL, PIECE_OLD, PIECE_STRING, type Pieces } from '../platform/metadata-text';
-import {
-  MAP_NAMES,
-  type FirstMember,
-  type MapName,
-  type MetadataIndex,
-} from '../vm/metadata-index';
+import { MAP_NAMES, type MapName, type MetadataIndex } from '../vm/metadata-index';
 import type { Edits, MapEdits } from './plan';
 
-interface Range {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** A range of the old text, new text, or the UTF-8 of a string that becomes JSON where the text is built. */
-type Part = Range | string | Buffer;
-/** A new member: its name, and what its value is made of. */
-type NewMember = readonly [string, readonly Part[]];
+/** New text, or the UTF-8 of a string that becomes JSON where the text is built. */
+type Part = string | Buffer;
 
 /** Bytes [start, end) of the old text go, and the parts come in their place. */
 interface Splice {
@@ -32,16 +20,6 @@ interface Splice {
   readonly end: number;
   readonly parts: readonly Part[];
 }
-
-/** Blanks that new members take over from the first one of their object. */
-interface Layout {
-  readonly between: readonly Part[];
-  readonly colon: readonly Part[];
-}
-
-const NO_LAYOUT: Layout = { between: [','], colon: [':'] };
-/** More blanks than these are no layout that anyone would want copied, bytes. */
-const MOST_BLANKS = 256;
 
 /**
  * The pieces of a text with the edits applied to its maps. A map that is missing or null is made. An overwritten
@@ -51,23 +29,23 @@ const MOST_BLANKS = 256;
  */
 export function editPieces(index: MetadataIndex, length: number, edits: MapEdits): Pieces {
   const splices: Splice[] = [];
-  const made: NewMember[] = [];
-  const written = { customer: 0, internal: 0 };
-  const totals = { customer: 0, internal: 0 };
+  const made: Part[][] = [];
+  const written: number[] = [];
+  const totals: number[] = [];
   for (const map of MAP_NAMES) {
     const { state, valueStart: start, valueEnd: end } = index.map(map);
-    const sets: NewMember[] = [];
+    const sets: Part[][] = [];
     for (const [key, value] of edits[map]) {
       if (value !== undefined) {
-        sets.push([key, [jsonOf(value)]]);
+        sets.push(memberOf(key, value));
       }
     }
-    written[map] = sets.length;
-    totals[map] = state === 'object' ? spliceMap(index, map, edits[map], splices) : sets.length;
+    written.push(sets.length);
+    totals.push(state === 'object' ? spliceMap(index, map, edits[map], splices) : sets.length);
     if (state !== 'object' && sets.length > 0) {
-      const parts = ['{', ...added(sets, NO_LAYOUT, false), '}'];
+      const parts = ['{', ...listed(sets, false), '}'];
       if (state === 'absent') {
-        made.push([`${map}_metadata`, parts]);
+        made.push([`"${map}_metadata":`, ...parts]);
       } else {
         splices.push({ start, end, parts });
       }
@@ -76,139 +54,109 @@ export function editPieces(index: MetadataIndex, length: number, edits: MapEdits
   if (made.length > 0) {
     const { open, first, lastEnd } = index.root;
     const at = first === null ? open + 1 : lastEnd;
-    splices.push({ start: at, end: at, parts: added(made, layoutOf(first), first !== null) });
+    splices.push({ start: at, end: at, parts: listed(made, first !== null) });
   }
-  const counts = [index.counts, written, totals].flatMap(({ customer, internal }) => [
-    customer,
-    internal,
-  ]);
-  const { members } = index.offsets;
-  return { ...pieced(splices, length), members, counts: Uint32Array.from(counts) };
+  const { customer, internal } = index.counts;
+  const counts = Uint32Array.of(customer, internal, ...written, ...totals);
+  const { words, literals } = pieced(splices, length);
+  return { words, literals, members: index.offsets.members, counts };
+}
+
+function memberOf(key: string, value: NewValue): Part[] {
+  return [`${JSON.stringify(key)}:`, jsonOf(value)];
 }
 
 function jsonOf(value: NewValue): Part {
   return typeof value === 'string' ? JSON.stringify(value) : value;
 }
 
-function layoutOf(first: FirstMember | null): Layout {
-  if (first === null) {
-    return NO_LAYOUT;
-  }
-  const blanks = { start: first.blankStart, end: first.nameStart };
-  const gap = { start: first.colon + 1, end: first.valueStart };
-  const short = ({ start, end }: Range): Part[] =>
-    end > start && end - start <= MOST_BLANKS ? [{ start, end }] : [];
-  return { between: [',', ...short(blanks)], colon: [':', ...short(gap)] };
+/** Members with commas between them. @param follows whether one stands before them */
+function listed(members: readonly (readonly Part[])[], follows: boolean): Part[] {
+  return members.flatMap((parts, at) => (follows || at > 0 ? [',', ...parts] : parts));
 }
 
-/** New members, one after the other. @param follows whether one stands before them */
-function added(members: readonly NewMember[], layout: Layout, follows: boolean): Part[] {
-  return members.flatMap(([key, value], at) => [
-    ...(follows || at > 0 ? layout.between : []),
-    JSON.stringify(key),
-    ...layout.colon,
-    ...value,
-  ]);
-}
-
-/** Adds the splices of a map. Returns how many members it has then. */
+/** Adds the splices of a map that is an object. Returns how many members it has then. */
 function spliceMap(index: MetadataIndex, map: MapName, edits: Edits, splices: Splice[]): number {
   const removed = new Set<number>();
-  const additions: NewMember[] = [];
+  const additions: Part[][] = [];
   for (const [key, value] of edits) {
-    const numbers = index.membersNamed(map, key);
-    // Of a doubled name a reader sees the last one.
-    const last = numbers.at(-1);
     if (value === undefined) {
-      numbers.forEach((number) => removed.add(number));
-    } else if (last === undefined) {
-      additions.push([key, [jsonOf(value)]]);
+      index.membersNamed(map, key).forEach((number) => removed.add(number));
+      continue;
+    }
+    // Of a doubled name the one that a reader sees.
+    const number = index.find(map, key);
+    if (number === undefined) {
+      additions.push(memberOf(key, value));
     } else {
-      const { valueStart: start, valueEnd: end } = index.member(last);
+      const { valueStart: start, valueEnd: end } = index.member(number);
       splices.push({ start, end, parts: [jsonOf(value)] });
     }
   }
   const count = index.counts[map];
   const first = index.firstOf(map);
-  if (removed.size + additions.length === 0) {
-    return count;
-  }
-  const { valueStart: open, valueEnd: behind } = index.map(map);
-  const sample = count === 0 ? null : { ...index.member(first), blankStart: open + 1 };
-  const layout = layoutOf(sample);
-  if (removed.size < count) {
-    let lastKept = first + count - 1;
-    while (removed.has(lastKept)) {
-      lastKept--;
+  const behind = first + count;
+  if (removed.size > 0) {
+    let isFirstKept = false;
+    for (let number = first; number < behind; number++) {
+      if (!removed.has(number)) {
+        isFirstKept = true;
+        continue;
+      }
+      // With the comma that parts it from a neighbour that stays: the one before it, once there is one.
+      const { nameStart, valueEnd } = index.member(number);
+      const [start, end] = isFirstKept
+        ? [index.member(number - 1).valueEnd, valueEnd]
+        : [nameStart, number + 1 < behind ? index.member(number + 1).nameStart : valueEnd];
+      splices.push({ start, end, parts: [] });
     }
-    const at = index.member(lastKept).valueEnd;
-    splices.push({ start: at, end: at, parts: added(additions, layout, true) });
-    removeMembers(index, first, removed, splices);
-  } else if (additions.length > 0) {
-    // In the place of all others, with the blanks around them.
-    const start = sample?.nameStart ?? open + 1;
-    const end = sample === null ? start : index.member(first + count - 1).valueEnd;
-    splices.push({ start, end, parts: added(additions, layout, false) });
-  } else {
-    splices.push({ start: open + 1, end: behind - 1, parts: [] });
+  }
+  if (additions.length > 0) {
+    const at = count > 0 ? index.member(behind - 1).valueEnd : index.map(map).valueStart + 1;
+    splices.push({ start: at, end: at, parts: listed(additions, removed.size < count) });
   }
   return count - removed.size + additions.length;
 }
 
-/**
- * Takes members out together with the comma that parts them from a neighbour that stays.
- *
- * @param first the number of the map's first member
- */
-function removeMembers(
-  index: MetadataIndex,
-  first: number,
-  removed: ReadonlySet<number>,
-  splices: Splice[],
-): void {
-  let firstKept = first;
-  while (removed.has(firstKept)) {
-    firstKept++;
-  }
-  if (firstKept > first) {
-    const start = index.member(first).nameStart;
-    splices.push({ start, end: index.member(firstKept).nameStart, parts: [] });
-  }
-  for (const number of removed) {
-    if (number > firstKept) {
-      const start = index.member(number - 1).valueEnd;
-      splices.push({ start, end: index.member(number).valueEnd, parts: [] });
-    }
-  }
-}
-
 /** The splices as pieces, from the start of the old text to its end. */
-function pieced(
-  splices: readonly Splice[],
-  length: number,
-): { readonly words: Uint32Array; readonly literals: Buffer } {
-  // Stable: an insertion at the start of a removed range stays before it.
-  const sorted = [...splices].sort((a, b) => a.start - b.start || a.end - b.end);
+function pieced(splices: readonly Splice[], length: number): Pick<Pieces, 'words' | 'literals'> {
+  // None overlaps another, and no two begin at the same byte.
+  const sorted = [...splices].sort((a, b) => a.start - b.start);
   const words: number[] = [];
   const literals: Buffer[] = [];
   let literalsLength = 0;
+  let text = '';
   let from = 0;
-  const put = (part: Part): void => {
-    if (typeof part === 'string' || Buffer.isBuffer(part)) {
-      const bytes = typeof part === 'string' ? Buffer.from(part) : part;
-      const source = bytes === part ? PIECE_STRING : PIECE_LITERAL;
-      words.push(source, literalsLength, literalsLength + bytes.length);
-      literals.push(bytes);
-      literalsLength += bytes.length;
-    } else if (part.end > part.start) {
-      words.push(PIECE_OLD, part.start, part.end);
+  const putLiteral = (source: number, bytes: Buffer): void => {
+    words.push(source, literalsLength, literalsLength + bytes.length);
+    literals.push(bytes);
+    literalsLength += bytes.length;
+  };
+  const flush = (): void => {
+    if (text !== '') {
+      putLiteral(PIECE_LITERAL, Buffer.from(text));
+      text = '';
+    }
+  };
+  const putOld = (end: number): void => {
+    if (end > from) {
+      flush();
+      words.push(PIECE_OLD, from, end);
     }
   };
   for (const { start, end, parts } of sorted) {
-    put({ start: from, end: start });
-    parts.forEach(put);
+    putOld(start);
+    for (const part of parts) {
+      if (typeof part === 'string') {
+        text += part;
+      } else {
+        flush();
+        putLiteral(PIECE_STRING, part);
+      }
+    }
     from = end;
   }
-  put({ start: from, end: length });
+  putOld(length);
+  flush();
   return { words: Uint32Array.from(words), literals: Buffer.concat(literals) };
 }

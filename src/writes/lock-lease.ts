@@ -9,12 +9,7 @@
  * the platform's VM tool gets the lock of a VM whose guest never stops writing.
  */
 import { repeatsOf, type RepeatCounter } from '../log';
-import {
-  isSameValue,
-  type MetadataMap,
-  type MetadataMaps,
-  type NewValue,
-} from '../metadata/vm-data';
+import { isSameValue, type MetadataMap, type MetadataMaps } from '../metadata/vm-data';
 import type { HeldLock } from '../platform/lock';
 import type { WriteTarget } from '../vm/store';
 import type { Edits, MapEdits } from './plan';
@@ -46,6 +41,7 @@ export class LockLeases {
   private waitingForNone: (() => void)[] = [];
 
   /**
+   * @param confirmMs longest wait for vminfod after a write
    * @param longestMs after which a lease that is resumed all the time ends
    * @param beforeRelease called while the lock is still ours, where something was written under it
    */
@@ -91,12 +87,10 @@ export class LockLeases {
   /** The write is over, well or not. True: the lease has ended for the sake of others. */
   pause(lease: Lease): boolean {
     lease.shown = null;
+    const isLong = !lease.confirmed && performance.now() - lease.since >= this.longestMs;
     if (lease.confirmed) {
       this.release(lease);
-      return false;
-    }
-    const isLong = performance.now() - lease.since >= this.longestMs;
-    if (isLong) {
+    } else if (isLong) {
       this.expire(lease);
     } else {
       lease.timer = setTimeout(() => this.expire(lease), this.confirmMs);
@@ -128,14 +122,15 @@ export class LockLeases {
 
   private expire(lease: Lease): void {
     const { log } = lease.target;
-    this.unconfirmed++;
+    const unconfirmed = ++this.unconfirmed;
     const repeated = repeatsOf(this.repeats, log).next();
     if (repeated !== null) {
-      const heldMs = Math.round(performance.now() - lease.since);
-      log.warn(
-        { held_ms: heldMs, unconfirmed: this.unconfirmed, repeated },
-        'vminfod did not confirm a metadata update',
-      );
+      const fields = {
+        held_ms: Math.round(performance.now() - lease.since),
+        unconfirmed,
+        repeated,
+      };
+      log.warn(fields, 'vminfod did not confirm a metadata update');
     }
     this.release(lease);
   }
@@ -171,16 +166,12 @@ export function hasWritten({ expected }: Lease): boolean {
 }
 
 function shows(map: MetadataMap, expected: Edits): boolean {
-  for (const [key, value] of expected) {
-    if (value === undefined ? map.has(key) : !hasValue(map, key, value)) {
-      return false;
+  return [...expected].every(([key, value]) => {
+    if (value === undefined) {
+      return !map.has(key);
     }
-  }
-  return true;
-}
-
-function hasValue(map: MetadataMap, key: string, value: NewValue): boolean {
-  // Another length is known without making a string of a long value.
-  const bytes = map.bytesOf?.(key) ?? Buffer.byteLength(value);
-  return bytes === Buffer.byteLength(value) && isSameValue(map.get(key), value);
+    // Another length is known without making a string of a long value.
+    const length = Buffer.byteLength(value);
+    return (map.bytesOf?.(key) ?? length) === length && isSameValue(map.get(key), value);
+  });
 }

@@ -4,13 +4,11 @@
  */
 import { SystemError } from '../lib/errors';
 import type { Change, NewValue } from '../metadata/vm-data';
-import { openStat, textOfStat, type FileStat } from '../platform/files';
+import type { FileStat } from '../platform/files';
 import { scanText, type FileOwner } from '../platform/metadata-text';
 import { pathOf, type ConfigFiles, type WritableText } from '../vm/config-files';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import type { CurrentMetadata } from './plan';
-
-const statAt = openStat();
 
 /** As the VM tool makes it. */
 const NEW_OWNER: FileOwner = { mode: 0o644, uid: -1, gid: -1 };
@@ -29,20 +27,6 @@ export interface OpenMetadata {
   readonly length: number;
   /** The file itself; null where it holds nothing, and EMPTY_FILE stands for it. */
   readonly text: WritableText | null;
-}
-
-/** Which file it is, and that it is unchanged; empty where there is none, or where its stat fails. */
-export function identityAt(directory: string): string {
-  try {
-    return identityOf(statAt(pathOf(directory, 'metadata')));
-  } catch {
-    // Whoever reads the file meets the fault too, and logs it.
-    return '';
-  }
-}
-
-export function identityOf(stat: FileStat | null): string {
-  return stat === null ? '' : textOfStat(stat);
 }
 
 /**

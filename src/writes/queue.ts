@@ -1,16 +1,12 @@
 /*
- * The changes of one VM until the backend has them.
+ * The changes of one VM until the backend has them, and the bound for the batches of all VMs. Called by writer.ts.
  *
  *   change -> waiting -> [rate limit] -> a batch for the backend -> answer
  *       |  identical to the newest change of its key: joins it
  *
- * One batch at a time; changes in the order they came; an answer for each in bounded time. A change that
- * was answered with a time-out before a batch took it is not applied later. What a batch took goes on
- * whoever still waits, and a repetition of it gets its true result. However a batch ends, its changes count
- * for the rate: a guest whose writes all fail fails no faster than it could write.
- *
- * A change that was not made is answered with a fixed text, and with the limit that it met, if any: no path, no
- * value and no text of the platform's is in it.
+ * One batch at a time; changes in the order they came; an answer for each in bounded time. A change that was answered
+ * with a time-out before a batch took it is not applied later; what a batch took goes on. However a batch ends, its
+ * changes count for the rate: a guest whose writes all fail fails no faster than it could write.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
@@ -31,25 +27,24 @@ import type { PlannedChange } from './plan';
 
 /** Changes of one VM that are written together. */
 export interface Batch {
-  readonly target: WriteTarget;
   /** Aborted when everybody who waited has been answered with a time-out. */
   readonly signal: AbortSignal;
+  /** Set by the backend, for status and for the text of a time-out. */
+  stage: Stage;
   /** Hands over what waits, once, as late as possible. Can be empty. */
   take(): readonly PlannedChange[];
-  /** Sets the stage of the batch, for status and for the text of a time-out. */
-  stage(stage: Stage): void;
 }
 
 /** What writes them: file-writer.ts or vmadm-writer.ts. */
 export interface Backend {
   readonly limits: MetadataLimits;
   /** One result for each change of the batch, in their order. Rejects with the fault that hit all changes. */
-  commit(batch: Batch): Promise<readonly ChangeResult[]>;
+  commit(target: WriteTarget, batch: Batch): Promise<readonly ChangeResult[]>;
   /** Resolves when nothing of it is left: no lock, no timer. */
   stop(): Promise<void>;
 }
 
-/** Of faults that are not listed the guest learns nothing more. */
+/** All that a guest learns of a fault: no path, no value and no text of the platform's. */
 const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
   ['ENOSPC', 'Could not update metadata: no space left.'],
   ['EDQUOT', 'Could not update metadata: quota exceeded.'],
@@ -59,9 +54,8 @@ const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
   ['ETIMEDOUT', 'Could not update metadata: timed out.'],
 ]);
 const TOO_MANY = 'Too many metadata updates.';
-/** For no reason that would help the guest. */
+/** Of any other fault. */
 export const NOT_MADE: ChangeResult = { kind: 'failed', text: 'Could not update metadata.' };
-/** Too many changes wait already. */
 const QUEUE_FULL: ChangeResult = {
   kind: 'failed',
   text: TOO_MANY,
@@ -71,22 +65,16 @@ const QUEUE_FULL: ChangeResult = {
 
 /** More could not be written in time at the default rate. */
 const MAX_WAITING = 512;
-/**
- * Pause between batches, where more waits: those who were just answered and write again join the next batch, so that
- * all who write at once share the syncs of the disk instead of forming two groups; ms.
- */
+/** Pause between batches, ms: who was just answered and writes again joins the next, and shares its syncs. */
 const GATHER_MS = 1;
 /** Bytes of keys and values that may wait, as a multiple of what the metadata may come to. */
 const MAX_WAITING_SIZE = 2;
 
-const TIMED_OUT: ChangeResult = { kind: 'failed', text: 'Could not update metadata: timed out.' };
 /** For a request that has waited too long, by what its change's queue was doing then. */
-const TIMEOUTS: Readonly<Record<Stage, ChangeResult>> = {
-  idle: TIMED_OUT,
+const TIMED_OUT: ChangeResult = { kind: 'failed', text: 'Could not update metadata: timed out.' };
+const TIMEOUTS: Partial<Record<Stage, ChangeResult>> = {
   slowed: { kind: 'failed', text: TOO_MANY, limit: 'writes' },
   locking: { kind: 'failed', text: 'Could not update metadata: configuration is locked.' },
-  queued: TIMED_OUT,
-  writing: TIMED_OUT,
 };
 
 interface Pending {
@@ -95,8 +83,8 @@ interface Pending {
   readonly bytes: number;
   /** On a monotonic clock, ms. */
   readonly askedAt: number;
-  readonly result: Promise<ChangeResult>;
-  readonly settle: (result: ChangeResult) => void;
+  /** Answers whoever waits for it. */
+  readonly answers: Set<(result: ChangeResult) => void>;
   /** It waited for the rate limit. */
   slowed: boolean;
   /** A request waits whose record will show how it ended. */
@@ -106,21 +94,23 @@ interface Pending {
 /** What became of changes, of all queues together. */
 export type WriteCounts = Record<Exclude<keyof WriterStatus, 'inProgress' | 'failing'>, number>;
 
-/** The changes of one VM. */
-export class WriteQueue {
+/** The changes of one VM, and the batch of them that is committed. */
+export class WriteQueue implements Batch {
+  stage: Stage = 'idle';
+  /** Null where the last change that ended was stored. */
+  failure: WriteFailure | null = null;
+  /** What its limits have refused. */
+  readonly refusals = new Map<LimitRefusals['limit'], LimitRefusals>();
   private readonly bucket: TokenBucket;
   /** By code: a full disk fails every write of a guest that goes on trying. */
   private readonly repeats = new Map<string, RepeatCounter>();
-  private readonly refusedBy = new Map<LimitRefusals['limit'], LimitRefusals>();
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
   /** The last batch had more than one change. */
   private lastWasShared = false;
-  private stage: Stage = 'idle';
-  /** Aborts the batch in progress, where it has taken nothing yet. */
+  /** Of the batch in progress, once it waits for something that can be given up. */
   private abort: AbortController | null = null;
   private running: Promise<void> | null = null;
-  private failed: WriteFailure | null = null;
 
   constructor(
     private target: WriteTarget,
@@ -136,20 +126,15 @@ export class WriteQueue {
     return this.running !== null;
   }
 
-  /** What its limits have refused. */
-  refusals(): LimitRefusals[] {
-    return [...this.refusedBy.values()];
-  }
-
   change(target: WriteTarget, change: PlannedChange): Promise<ChangeResult> {
     // A VM can come back under its name with another path.
     this.target = target;
     const same = this.latestOf(change);
     if (same !== undefined && isSame(same.change, change)) {
       this.counts.joined++;
-      return this.withDeadline(same, !same.owned);
+      return this.answerOf(same);
     }
-    const bytes = sizeOf(change);
+    const bytes = sizeOfChange(change);
     const waiting = this.waiting.reduce((sum, pending) => sum + pending.bytes, 0);
     const maxBytes = MAX_WAITING_SIZE * this.backend.limits.metadataBytes;
     // A change that comes alone is let in whatever its size: the plan has the right refusal for it.
@@ -159,15 +144,19 @@ export class WriteQueue {
       this.countRefusal(QUEUE_FULL);
       return Promise.resolve(QUEUE_FULL);
     }
-    let settle: Pending['settle'] = () => undefined;
-    const result = new Promise<ChangeResult>((resolve) => {
-      settle = resolve;
-    });
     const askedAt = performance.now();
-    const pending = { change, bytes, askedAt, result, settle, slowed: false, owned: false };
+    const pending: Pending = {
+      change,
+      bytes,
+      askedAt,
+      answers: new Set(),
+      slowed: false,
+      owned: false,
+    };
     this.waiting.push(pending);
+    const answer = this.answerOf(pending);
     this.running ??= this.run();
-    return this.withDeadline(pending, true);
+    return answer;
   }
 
   status(): QueueStatus {
@@ -181,15 +170,10 @@ export class WriteQueue {
     };
   }
 
-  /** Null where the last change that ended was stored. */
-  get failure(): WriteFailure | null {
-    return this.failed;
-  }
-
   /** Fails what waits. What is being committed ends by itself. */
   cancel(): void {
     for (const pending of this.waiting.splice(0)) {
-      pending.settle(NOT_MADE);
+      answerAll(pending, NOT_MADE);
     }
     this.abort?.abort();
   }
@@ -197,6 +181,21 @@ export class WriteQueue {
   /** Resolves when nothing is in progress. */
   async idle(): Promise<void> {
     await this.running;
+  }
+
+  /** For the backend. Made when something abortable waits: one for each batch would cost more than the queue. */
+  get signal(): AbortSignal {
+    this.abort ??= new AbortController();
+    return this.abort.signal;
+  }
+
+  /** For the backend. At least one, so that an empty bucket slows the writes down and never stops them. */
+  take(): readonly PlannedChange[] {
+    const allowed = Math.max(1, Math.floor(this.bucket.level()));
+    this.committing = this.waiting.splice(0, allowed);
+    this.bucket.take(this.committing.length);
+    this.lastWasShared = this.committing.length > 1;
+    return this.committing.map((pending) => pending.change);
   }
 
   /** A repeated change may only join the newest one of its key, or the order of writes would change. */
@@ -208,33 +207,33 @@ export class WriteQueue {
   }
 
   /**
-   * The answer of a change, or of a time-out. When the owner, who asked first (`owns`), is timed out, the change
-   * is withdrawn unless its commit has begun. Whoever joined is not charged and withdraws nothing. Who joins a
-   * change that goes on without its owner becomes its owner, so that some request's record shows its end.
+   * The answer of a change, or of a time-out. When its owner, who asked first, is timed out, the change is withdrawn
+   * unless its commit has begun. Who joins it is not charged and withdraws nothing, but becomes the owner of one that
+   * goes on without, so that some request's record shows its end.
    */
-  private withDeadline(pending: Pending, owns: boolean): Promise<ChangeResult> {
+  private answerOf(pending: Pending): Promise<ChangeResult> {
+    const owns = !pending.owned;
     pending.owned = true;
-    const ofAsker = (value: ChangeResult): ChangeResult => {
-      return owns ? value : { ...value, uncharged: true };
-    };
     return new Promise((resolve) => {
+      const answer = (result: ChangeResult): void => {
+        clearTimeout(timer);
+        pending.answers.delete(answer);
+        resolve(owns ? result : { ...result, uncharged: true });
+      };
       const timer = setTimeout(() => {
         this.counts.timedOut++;
-        const late = TIMEOUTS[this.stage];
+        const late = TIMEOUTS[this.stage] ?? TIMED_OUT;
         const repeated = repeatsOf(this.repeats, 'no answer in time').next();
         if (repeated !== null) {
           this.target.log.warn({ stage: this.stage, repeated }, 'metadata update took too long');
         }
-        resolve(ofAsker(late));
+        answer(late);
         if (owns) {
           pending.owned = false;
           this.withdraw(pending, late);
         }
       }, this.answerMs);
-      void pending.result.then((value) => {
-        clearTimeout(timer);
-        resolve(ofAsker(value));
-      });
+      pending.answers.add(answer);
     });
   }
 
@@ -245,7 +244,7 @@ export class WriteQueue {
       return;
     }
     this.waiting.splice(at, 1);
-    pending.settle(result);
+    answerAll(pending, result);
     if (this.waiting.length === 0 && this.committing.length === 0) {
       this.abort?.abort();
     }
@@ -257,74 +256,73 @@ export class WriteQueue {
       await afterPolling();
     }
     while (this.waiting.length > 0) {
-      await this.oneBatch();
-      if (this.waiting.length > 0) {
-        await delay(GATHER_MS);
+      const results = await this.oneBatch();
+      const settled = this.committing;
+      this.committing = [];
+      this.abort = null;
+      const isLast = this.waiting.length === 0;
+      if (isLast) {
+        // Before the answers: who writes again because of one begins another run.
+        this.end();
       }
+      settled.forEach((pending, index) => this.settle(pending, results[index] ?? NOT_MADE));
+      if (isLast) {
+        return;
+      }
+      await delay(GATHER_MS);
     }
+    this.end();
+  }
+
+  private end(): void {
     this.stage = 'idle';
     this.running = null;
   }
 
-  private async oneBatch(): Promise<void> {
-    const abort = new AbortController();
-    const { signal } = abort;
-    this.abort = abort;
+  /** The results of what it took. */
+  private async oneBatch(): Promise<readonly ChangeResult[]> {
     this.stage = 'slowed';
     try {
       const missing = 1 - this.bucket.level();
       if (missing > 0) {
+        const { signal } = this;
         await delay((missing / this.rate.perSecond) * 1000, undefined, { signal });
         this.waiting.forEach((pending) => (pending.slowed = true));
       }
-      const stage = (now: Stage): void => {
-        this.stage = now;
-      };
-      const { target } = this;
-      const results = await this.backend.commit({ target, signal, take: () => this.take(), stage });
-      this.committing.forEach((pending, index) => {
-        this.settle(pending, results[index] ?? NOT_MADE);
-      });
+      return await this.backend.commit(this.target, this);
     } catch (err) {
-      if (!signal.aborted || this.committing.length > 0) {
-        this.fail(err);
-      }
-    } finally {
-      this.committing = [];
-      this.abort = null;
+      const isAborted = this.abort?.signal.aborted === true && this.committing.length === 0;
+      return isAborted ? [] : this.fail(err);
     }
   }
 
   /** Fails what the batch took, and, where it failed before that, what it would have taken. */
-  private fail(err: unknown): void {
+  private fail(err: unknown): readonly ChangeResult[] {
     if (this.committing.length === 0) {
       this.take();
     }
-    const hit = this.committing;
-    const text = FAULT_TEXTS.get(codeOf(err));
-    const result: ChangeResult = text === undefined ? NOT_MADE : { kind: 'failed', text };
-    this.failed = this.failureOf(codeOf(err));
-    const repeated = repeatsOf(this.repeats, codeOf(err)).next();
+    const code = codeOf(err);
+    const text = FAULT_TEXTS.get(code);
+    this.failure = this.failureOf(code);
+    const repeated = repeatsOf(this.repeats, code).next();
     if (repeated !== null) {
-      const fields = { err, changes: hit.length, repeated };
+      const fields = { err, changes: this.committing.length, repeated };
       this.target.log.error(fields, 'could not update metadata');
     }
-    for (const pending of hit) {
-      this.settle(pending, result);
-    }
+    return this.committing.map(() => (text === undefined ? NOT_MADE : { kind: 'failed', text }));
   }
 
   private settle(pending: Pending, result: ChangeResult): void {
     const isUnmet = result.kind === 'failed' && result.unmet === true;
     this.counts[isUnmet ? 'changed' : result.kind]++;
     if (result.kind === 'stored') {
-      this.failed = null;
+      this.failure = null;
     } else if (result.limit === 'keys' || result.limit === 'size') {
-      this.failed = this.failureOf(result.limit);
+      this.failure = this.failureOf(result.limit);
     }
     this.countRefusal(result);
     const wasSlowed = pending.slowed && result.limit === undefined;
-    pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);
+    answerAll(pending, wasSlowed ? { ...result, limit: 'writes' } : result);
   }
 
   private failureOf(code: string): WriteFailure {
@@ -333,22 +331,18 @@ export class WriteQueue {
 
   private countRefusal({ kind, limit }: ChangeResult): void {
     if (kind === 'failed' && limit !== undefined) {
-      const count = (this.refusedBy.get(limit)?.count ?? 0) + 1;
-      this.refusedBy.set(limit, { limit, count, at: Date.now() });
+      const count = (this.refusals.get(limit)?.count ?? 0) + 1;
+      this.refusals.set(limit, { limit, count, at: Date.now() });
     }
-  }
-
-  private take(): readonly PlannedChange[] {
-    // At least one, so that an empty bucket slows the writes down and never stops them.
-    const allowed = Math.max(1, Math.floor(this.bucket.level()));
-    this.committing = this.waiting.splice(0, allowed);
-    this.bucket.take(this.committing.length);
-    this.lastWasShared = this.committing.length > 1;
-    return this.committing.map((pending) => pending.change);
   }
 }
 
-function sizeOf(change: Change): number {
+function answerAll({ answers }: Pending, result: ChangeResult): void {
+  answers.forEach((answer) => answer(result));
+}
+
+/** What a change brings, bytes of its key and value. */
+export function sizeOfChange(change: Change): number {
   const value = change.kind === 'set' ? Buffer.byteLength(change.value) : 0;
   return Buffer.byteLength(change.key) + value;
 }
@@ -361,10 +355,7 @@ function isSame(a: PlannedChange, b: PlannedChange): boolean {
   return a.kind === 'set' ? b.kind === 'set' && isSameValue(a.value, b.value) : b.kind === 'remove';
 }
 
-/**
- * The batches of all VMs that a backend writes at a time, so that a storm of writes takes a bounded part of the machine:
- * the others wait, first come, first served.
- */
+/** The batches of all VMs that a backend writes at a time: the others wait, first come, first served. */
 export class BatchLimit {
   private readonly waiting: (() => void)[] = [];
 
@@ -372,22 +363,16 @@ export class BatchLimit {
   constructor(private free: number) {}
 
   async run<T>(batch: Batch, write: () => Promise<T>): Promise<T> {
-    batch.stage('queued');
-    if (this.free === 0) {
-      // Whoever is done hands its place over.
+    batch.stage = 'queued';
+    // Below zero so many wait, and whoever is done hands its place over.
+    if (--this.free < 0) {
       await new Promise<void>((resolve) => this.waiting.push(resolve));
-    } else {
-      this.free--;
     }
     try {
       return await write();
     } finally {
-      const next = this.waiting.shift();
-      if (next === undefined) {
-        this.free++;
-      } else {
-        next();
-      }
+      this.free++;
+      this.waiting.shift()?.();
     }
   }
 }

@@ -16,9 +16,10 @@
 import { hash } from 'node:crypto';
 import { Lru } from '../lib/lru';
 import type { MetadataMaps, NewValue } from '../metadata/vm-data';
+import { openStat, sameStat, type FileStat } from '../platform/files';
+import { pathOf } from '../vm/config-files';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { WriteTarget } from '../vm/store';
-import { identityAt } from './metadata-file';
 import type { MapEdits, PlannedChange } from './plan';
 
 /**
@@ -34,9 +35,14 @@ const MOST_BYTES = 8 * 1024 * 1024;
 /** Values of a key that a stale copy may have: those before each of its last writes. */
 const MOST_BEFORE = 16;
 
-interface NotedKey {
+const statAt = openStat();
+
+interface MetadataKey {
   readonly map: MapName;
   readonly key: string;
+}
+
+interface NotedKey extends MetadataKey {
   readonly after: string | undefined;
   readonly before: readonly string[];
   /** vminfod has shown it, when the file was another's already. */
@@ -44,11 +50,11 @@ interface NotedKey {
 }
 
 interface Noted {
-  /** Host path of `<zonepath>/config`. */
-  directory: string;
+  /** Host path of the file. */
+  readonly path: string;
   readonly keys: Map<string, NotedKey>;
-  /** Of the file as we left it. */
-  identity: string;
+  /** As we left it; null where there was none. */
+  stat: FileStat | null;
   /** On a monotonic clock, ms. */
   until: number;
   /** What was handed out is not handed out again before this. */
@@ -58,15 +64,15 @@ interface Noted {
 /** The value of a key before a batch; undefined where there was none, a symbol where it is not known. */
 type ValueBefore = (map: MapName, key: string) => unknown;
 
-/** Of all VMs. An identity is a metadata file's, of `identityOf`. */
+/** Of all VMs. A stat is a metadata file's. */
 export class UndoneWrites {
   private readonly noted = new Lru<Noted>(MOST_BYTES);
 
-  /** A write is on disk. @param identity of the new file */
+  /** A write is on disk. @param stat of the new file */
   wrote(
     { zonename, directory }: Pick<WriteTarget, 'zonename' | 'directory'>,
     edits: MapEdits,
-    identity: string,
+    stat: FileStat | null,
     valueBefore: ValueBefore,
   ): void {
     const { keys = new Map<string, NotedKey>(), pendingUntil = 0 } = this.noted.get(zonename) ?? {};
@@ -87,7 +93,8 @@ export class UndoneWrites {
     if (keys.size > 0) {
       const until = performance.now() + NOTED_MS;
       const bytes = [...keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
-      this.noted.set(zonename, { directory, keys, identity, until, pendingUntil }, bytes);
+      const path = pathOf(directory, 'metadata');
+      this.noted.set(zonename, { path, keys, stat, until, pendingUntil }, bytes);
     }
   }
 
@@ -106,7 +113,7 @@ export class UndoneWrites {
     if (shown.length === 0) {
       return;
     }
-    if (identityAt(noted.directory) === noted.identity) {
+    if (isSame(statNow(noted.path), noted.stat)) {
       this.removeKeys(zonename, noted, shown);
     } else {
       // Whether the other file keeps it is not known yet.
@@ -119,19 +126,19 @@ export class UndoneWrites {
    * before: the writer checks that under the lock. To whoever has not got the lock it is handed out again only after
    * the time in which a write is made or fails, since another process may keep the lock for long.
    *
-   * @param identity of the file, to whoever has the lock
+   * @param stat of the file, by whoever has the lock
    */
-  take(zonename: string, identity?: string): readonly PlannedChange[] {
+  take(zonename: string, stat?: FileStat | null): readonly PlannedChange[] {
     const noted = this.noted.get(zonename);
     const now = performance.now();
     if (noted === undefined || noted.until < now) {
       this.remove(zonename);
       return [];
     }
-    if ((identity ?? identityAt(noted.directory)) === noted.identity) {
+    if (isSame(stat === undefined ? statNow(noted.path) : stat, noted.stat)) {
       return [];
     }
-    if (identity === undefined) {
+    if (stat === undefined) {
       if (noted.pendingUntil > now) {
         return [];
       }
@@ -151,29 +158,28 @@ export class UndoneWrites {
    * what undoes it again means it. A third value is meant too. What is intact may still be undone by a copy from
    * before it.
    *
-   * @param identity of the file now
+   * @param stat of the file now
    */
   compared(
     zonename: string,
     taken: readonly PlannedChange[],
     edits: MapEdits,
-    identity: string,
+    stat: FileStat | null,
     valueBefore: ValueBefore,
   ): void {
     const noted = this.noted.get(zonename);
     if (noted === undefined || taken.length === 0) {
       return;
     }
-    noted.identity = identity;
+    noted.stat = stat;
     noted.pendingUntil = 0;
     const settled = taken.filter((change) => {
       const { map, key } = change;
       const value = change.kind === 'set' ? change.value : undefined;
-      if (edits[map].has(key)) {
-        // Another value is one that the guest has set meanwhile.
-        return edits[map].get(key) === value;
-      }
-      return valueBefore(map, key) !== value || noted.keys.get(idOf(map, key))?.isShown === true;
+      // Another value is one that the guest has set meanwhile.
+      return edits[map].has(key)
+        ? edits[map].get(key) === value
+        : valueBefore(map, key) !== value || noted.keys.get(idOf(map, key))?.isShown === true;
     });
     this.removeKeys(zonename, noted, settled);
   }
@@ -184,7 +190,7 @@ export class UndoneWrites {
    */
   released(zonename: string): void {
     const noted = this.noted.get(zonename);
-    if (noted !== undefined && identityAt(noted.directory) !== noted.identity) {
+    if (noted !== undefined && !isSame(statNow(noted.path), noted.stat)) {
       this.remove(zonename);
     }
   }
@@ -193,17 +199,25 @@ export class UndoneWrites {
     this.noted.delete(zonename);
   }
 
-  private removeKeys(
-    zonename: string,
-    noted: Noted,
-    keys: readonly Pick<NotedKey, 'map' | 'key'>[],
-  ): void {
-    for (const { map, key } of keys) {
-      noted.keys.delete(idOf(map, key));
-    }
+  private removeKeys(zonename: string, noted: Noted, keys: readonly MetadataKey[]): void {
+    keys.forEach(({ map, key }) => noted.keys.delete(idOf(map, key)));
     if (noted.keys.size === 0) {
       this.remove(zonename);
     }
+  }
+}
+
+function isSame(a: FileStat | null, b: FileStat | null): boolean {
+  return a === null || b === null ? a === b : sameStat(a, b);
+}
+
+/** To be compared at once. */
+function statNow(path: string): FileStat | null {
+  try {
+    return statAt(path);
+  } catch {
+    // Whoever reads the file meets the fault too, and logs it.
+    return null;
   }
 }
 

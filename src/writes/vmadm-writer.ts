@@ -12,7 +12,7 @@ import { afterPolling } from '../lib/scheduler';
 import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
 import type { ConfigFiles } from '../vm/config-files';
-import type { MetadataLimits } from '../vm/store';
+import type { MetadataLimits, WriteTarget } from '../vm/store';
 import { currentOf, openMetadata } from './metadata-file';
 import { planChanges, type Edits, type MapEdits } from './plan';
 import { BatchLimit, type Backend, type Batch } from './queue';
@@ -34,13 +34,13 @@ export class VmadmWriter implements Backend {
     private readonly files: ConfigFiles,
   ) {}
 
-  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
+  async commit(target: WriteTarget, batch: Batch): Promise<readonly ChangeResult[]> {
     // A run of the tool takes so long that it is worth waiting for what was sent together.
     await afterPolling();
     try {
-      return await this.workers.run(batch, () => this.update(batch));
+      return await this.workers.run(batch, () => this.update(target, batch));
     } catch (err) {
-      throw systemError('update', batch.target.uuid, err);
+      throw systemError('update', target.uuid, err);
     }
   }
 
@@ -49,13 +49,12 @@ export class VmadmWriter implements Backend {
     return Promise.resolve();
   }
 
-  private async update(batch: Batch): Promise<readonly ChangeResult[]> {
-    const { target } = batch;
+  private async update(target: WriteTarget, batch: Batch): Promise<readonly ChangeResult[]> {
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
-    batch.stage('writing');
+    batch.stage = 'writing';
     const file = await openMetadata(this.files, target.directory);
     const current = file && (await currentOf(this.files, target.directory, file, changes));
     if (current === undefined) {

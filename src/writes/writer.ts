@@ -1,17 +1,9 @@
 /*
- * A guest's change from the request to the backend (file-writer.ts or vmadm-writer.ts).
- *
- *   change -> queue of its VM -> [rate limit] -> backend.commit -> answer
- *                 |  identical to the one before it: joins it
- *                 |  waiting ones are committed together
- *
- * What always holds: one commit of a VM at a time; changes of one VM in the order they came; an answer
- * for each within 29 s, whatever hangs; a VM that is stuck delays no other. A change that was answered
- * with a time-out before its commit began is not applied later. Values are in memory here and nowhere
- * else: no text or record made here holds one.
+ * The writer of the store: a queue for each VM that is written (queue.ts), above one backend (file-writer.ts or
+ * vmadm-writer.ts). A VM that is stuck delays no other. Values are in memory here and nowhere else: no text or record
+ * made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { TaskQueue } from '../lib/scheduler';
 import type { TokenRate } from '../lib/token-bucket';
 import type { ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import type {
@@ -24,7 +16,7 @@ import type {
 } from '../vm/store';
 import { FileWriter } from './file-writer';
 import type { PlannedChange } from './plan';
-import { NOT_MADE, WriteQueue, type Backend, type WriteCounts } from './queue';
+import { NOT_MADE, WriteQueue, type Backend } from './queue';
 
 /** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the reply's transmission. */
 const ANSWER_MS = 29_000;
@@ -40,17 +32,7 @@ export class Writer implements MetadataWriter {
   /** The backend, where it is one that keeps locks. */
   private readonly leasing: FileWriter | null;
   private readonly queues = new Map<string, WriteQueue>();
-  private readonly counts: WriteCounts = {
-    stored: 0,
-    failed: 0,
-    changed: 0,
-    joined: 0,
-    timedOut: 0,
-  };
-  /** One in an iteration of the event loop: a start adds thousands of VMs, whose directories are not in memory yet. */
-  private readonly cleaning = new TaskQueue({ tasks: 1 });
-  /** By zonename: cancels it. */
-  private readonly uncleaned = new Map<string, () => void>();
+  private readonly counts = { stored: 0, failed: 0, changed: 0, joined: 0, timedOut: 0 };
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
@@ -76,20 +58,7 @@ export class Writer implements MetadataWriter {
     return queue.change(target, change);
   }
 
-  add({ zonename, directory }: WriteTarget): void {
-    const cancel = this.cleaning.add(() => {
-      this.uncleaned.delete(zonename);
-      if (this.queues.get(zonename)?.busy !== true) {
-        this.leasing?.clean(directory);
-      }
-    });
-    this.uncleaned.set(zonename, cancel);
-  }
-
-  remove(target: WriteTarget): void {
-    const { zonename } = target;
-    this.uncleaned.get(zonename)?.();
-    this.uncleaned.delete(zonename);
+  remove({ zonename }: WriteTarget): void {
     const queue = this.queues.get(zonename);
     if (queue !== undefined) {
       queue.cancel();
@@ -99,10 +68,10 @@ export class Writer implements MetadataWriter {
           this.queues.delete(zonename);
         }
         // A write that was under way has left its notes since: they are not for the next VM of this name.
-        this.leasing?.remove(target);
+        this.leasing?.remove(zonename);
       });
     }
-    this.leasing?.remove(target);
+    this.leasing?.remove(zonename);
   }
 
   observe(zonename: string, metadata: MetadataMaps): void {
@@ -116,7 +85,7 @@ export class Writer implements MetadataWriter {
   }
 
   refusals(zonename: string): readonly LimitRefusals[] {
-    return this.queues.get(zonename)?.refusals() ?? [];
+    return [...(this.queues.get(zonename)?.refusals.values() ?? [])];
   }
 
   status(): WriterStatus {

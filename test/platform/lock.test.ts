@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { takeLock } from '../../src/platform/lock';
+import { takeFreeLock, takeLock } from '../../src/platform/lock';
 import { openDescriptors } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 
@@ -177,6 +177,19 @@ describe('the file lock', () => {
     const lock = await pending;
     assert.strictEqual(seenElsewhere(), 'held');
     lock.release();
+  });
+
+  it('is taken at once where nobody has it, and not waited for where somebody does', async () => {
+    const lock = takeFreeLock(path);
+    assert.strictEqual(seenElsewhere(), 'held');
+    assert.strictEqual(takeFreeLock(path), null);
+    lock?.release();
+    const holder = await lockElsewhere();
+    assert.strictEqual(takeFreeLock(path), null);
+    holder.kill('SIGKILL');
+    await once(holder, 'exit');
+    takeFreeLock(path)?.release();
+    assert.strictEqual(seenElsewhere(), 'free');
   });
 
   it('of one file does not wait for the lock of another', async () => {

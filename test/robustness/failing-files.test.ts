@@ -7,7 +7,13 @@ import assert from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
-import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
+import {
+  FailingCalls,
+  makeUnlikeNew,
+  whyNoFailingCalls,
+  type Call,
+  type Errno,
+} from '../support/failing-calls';
 import { describeWhere } from '../support/pending';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
@@ -81,6 +87,7 @@ describeWhere(whyNoFailingCalls(), 'a failing system call of a write', function 
       const [session, neighbour] = [await cn.open(index), await cn.open(NEIGHBOUR)];
       for (const errno of errnos) {
         await eventually(() => noLockHeld(), 'the write before is confirmed, its lock released');
+        makeUnlikeNew(cn.config(index, 'metadata.json'));
         const before = readFileSync(cn.config(index, 'metadata.json'));
         const hits = calls.fail(call, errno, path(uuidOf(index)));
         const put = await session.put('new', errno);

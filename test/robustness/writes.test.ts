@@ -75,6 +75,9 @@ describe('writes and SIGKILL', function () {
       await cn.startAgent();
     }
     for (const index of stored.keys()) {
+      const session = await cn.open(index);
+      assert.strictEqual((await session.put('next', 'write')).code, 'SUCCESS');
+      session.close();
       const names = readdirSync(cn.config(index));
       assert.deepStrictEqual(
         names.filter((name) => name.startsWith('.')),

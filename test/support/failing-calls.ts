@@ -7,7 +7,8 @@
  * bound to at first, `.<zone>.<number>` in the directory above; those that it connected by their peer's.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, mkdtempSync } from 'node:fs';
+import { openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -22,6 +23,12 @@ const ACTS = { fail: 0, 'kill before': 1, 'kill after': 2, delay: 3 } as const;
 
 const DIRECTORY = join(__dirname, '..', '..', '..', 'test', 'support');
 const SOURCES = ['failing-calls.c', 'failing-rules.c'].map((name) => join(DIRECTORY, name));
+
+/** Makes a file such that its replacement takes every call: it must be read again, and has another owner and mode. */
+export function makeUnlikeNew(path: string): void {
+  chownSync(path, 1, 1);
+  chmodSync(path, 0o640);
+}
 
 export type Call =
   | (

@@ -78,7 +78,7 @@ describe('the simulated vminfod', () => {
     assert.deepStrictEqual(JSON.parse(String(lines[0].vms)), vms);
     service.modified(vmObject(Z));
     service.modified(vmObject(Z, { zone_state: 'down' }));
-    service.created(vmObject(zonenameOf(2)));
+    service.modified(vmObject(zonenameOf(2)));
     service.deleted(Z);
     service.deleted(Z);
     await eventually(() => lines.length === 4);
@@ -106,7 +106,7 @@ describe('the simulated vminfod', () => {
     service.setFrozen(Z, true);
     vms = [vmObject(Z, { alias: 'new' })];
     service.modified(vmObject(Z, { alias: 'new' }));
-    service.created(vmObject(zonenameOf(2)));
+    service.modified(vmObject(zonenameOf(2)));
     await eventually(() => lines.length === 2);
     assert.deepStrictEqual((await askAll(`/vms/${Z}`))[2], JSON.stringify(vmObject(Z)));
     service.setFrozen(Z, false);

@@ -143,7 +143,7 @@ describe('Store', () => {
     const seen: VmChange[] = [];
     const end = store.onChanged((change) => seen.push(change));
     service.modified(vmObject(Z, { init_restarts: 1 }));
-    service.created(vmObject(zonenameOf(2)));
+    service.modified(vmObject(zonenameOf(2)));
     service.deleted(zonenameOf(2));
     await eventually(() => seen.length === 3);
     assert.deepStrictEqual(
@@ -174,7 +174,7 @@ describe('Store', () => {
     const start = Date.now();
     const waits = [data(late).loaded(), data(late).loaded(), data(never).loaded()];
     assert.strictEqual(store.status().waiting, 3);
-    service.created(vmObject(late));
+    service.modified(vmObject(late));
     const [one, two, none] = await Promise.all(waits);
     assert.deepStrictEqual([one?.zonename, two?.zonename, none], [late, late, undefined]);
     const elapsed = Date.now() - start;
@@ -200,7 +200,7 @@ describe('Store', () => {
     const change = data('web.prod').change(set('k', 'v'));
     await eventually(() => store.status().waiting === 1);
     assert(!fs.existsSync(metadata));
-    service.created(vmObject('web.prod', { uuid }));
+    service.modified(vmObject('web.prod', { uuid }));
     assert.deepStrictEqual(await change, { kind: 'stored' });
     const locks = fs.readdirSync(dir.path).filter((name) => name.endsWith('.lock'));
     assert.deepStrictEqual(locks, [`${uuid}.lock`]);

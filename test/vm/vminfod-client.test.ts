@@ -70,7 +70,7 @@ describe('Vminfod', () => {
     await following();
     assert.deepStrictEqual(changes, ['0 none running', '1 none running', '2 none running']);
     changes.length = 0;
-    service.created(vmObject(z9, { zone_state: 'configured' }));
+    service.modified(vmObject(z9, { zone_state: 'configured' }));
     service.modified(vmObject(z0, { zone_state: 'down', init_restarts: 2 }));
     service.deleted(z1);
     await eventually(() => changes.length === 3);

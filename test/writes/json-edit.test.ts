@@ -39,10 +39,10 @@ describe('an edit by position', () => {
     }
   });
 
-  it('adds a new member last, with the layout of the others', () => {
+  it('adds a new member last, and leaves the layout of the others', () => {
     const text = JSON.stringify({ m: { a: '1', b: '2' }, n: {} }, null, 2);
-    const wanted = JSON.stringify({ m: { a: '1', b: '2', c: '3' }, n: {} }, null, 2);
-    assert.strictEqual(edit(text, { c: '3' }), wanted);
+    assert.strictEqual(edit(text, { c: '3' }), text.replace('"2"', '"2","c":"3"'));
+    assert.strictEqual(edit('{"m":{ }}', { c: '3' }), '{"m":{"c":"3" }}');
   });
 
   it('removes members with one comma each', () => {

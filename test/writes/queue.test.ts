@@ -28,13 +28,13 @@ describe('the queue of a VM', () => {
   };
 
   function queueOf(
-    commit: Backend['commit'],
+    commit: (batch: Batch) => ReturnType<Backend['commit']>,
     rate = AMPLE,
     answerMs = ANSWER_MS,
   ): (change: Change) => Promise<ChangeResult> {
     commits = 0;
     counts = { stored: 0, failed: 0, changed: 0, joined: 0, timedOut: 0 };
-    const counted = (batch: Batch): Promise<readonly ChangeResult[]> => {
+    const counted: Backend['commit'] = (_target, batch) => {
       commits++;
       return commit(batch);
     };
@@ -45,7 +45,7 @@ describe('the queue of a VM', () => {
 
   const impatient = [AMPLE, SHORT_MS] as const;
   const store = (batch: Batch): Promise<readonly ChangeResult[]> => {
-    batch.stage('writing');
+    batch.stage = 'writing';
     return Promise.resolve(batch.take().map(() => STORED));
   };
 
@@ -142,7 +142,7 @@ describe('the queue of a VM', () => {
     const change = queueOf(
       async (batch) => {
         if (commits === 1) {
-          batch.stage('locking');
+          batch.stage = 'locking';
           await delay(10_000, undefined, { signal: batch.signal }).catch(() => (aborted = true));
           throw new Error('aborted');
         }

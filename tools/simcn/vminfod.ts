@@ -22,10 +22,10 @@ export interface VmSource {
   vms(): Iterable<JsonObject>;
 }
 
+/** A VM as JSON: whole, and each member by its name, as to parse it all for each change would cost too much. */
 interface KnownVm {
   readonly text: string;
-  /** The text, parsed. */
-  readonly vm: JsonObject;
+  readonly members: ReadonlyMap<string, string>;
 }
 
 interface Listener {
@@ -38,8 +38,6 @@ const GARBAGE = Buffer.concat([Buffer.from('{"type":"mod\u0000'), Buffer.from([0
 
 /** One vminfod, which can be ended and started again. */
 export class VminfodService {
-  private readonly path: string;
-  private readonly source: VmSource;
   private readonly copy = new Map<string, KnownVm>();
   private readonly listeners = new Set<Listener>();
   private readonly frozen = new Set<string>();
@@ -49,17 +47,16 @@ export class VminfodService {
   private delayMs = 0;
 
   /** @param path the unix socket to serve on */
-  constructor(path: string, source: VmSource) {
-    this.path = path;
-    this.source = source;
-  }
+  constructor(
+    private readonly path: string,
+    private readonly source: VmSource,
+  ) {}
 
   /** Reads all VMs and listens. An old socket file is replaced. */
   async start(): Promise<void> {
     this.copy.clear();
     for (const vm of this.source.vms()) {
-      const text = JSON.stringify(vm);
-      this.copy.set(zonenameOf(vm), { text, vm: parsed(text) });
+      this.copy.set(zonenameOf(vm), knownOf(vm));
     }
     this.startedAt = Date.now();
     try {
@@ -125,21 +122,23 @@ export class VminfodService {
     this.broadcast(GARBAGE);
   }
 
-  /** A VM is there. */
-  created(vm: JsonObject): void {
-    this.modified(vm);
-  }
-
-  /** A VM may have changed; nothing is published where it has not. */
+  /** A VM is there, or may have changed; nothing is published where it has not. */
   modified(vm: JsonObject): void {
     const zonename = zonenameOf(vm);
-    const text = JSON.stringify(vm);
-    this.later(zonename, () => this.put(zonename, text));
+    // As it is now: a delay must not show what comes after.
+    const known = knownOf(vm);
+    this.later(zonename, () => this.put(zonename, known));
   }
 
   /** A VM is gone. */
   deleted(zonename: string): void {
-    this.later(zonename, () => this.remove(zonename));
+    this.later(zonename, () => {
+      const old = this.copy.get(zonename);
+      if (old !== undefined) {
+        this.copy.delete(zonename);
+        this.tell('delete', zonename, old, '');
+      }
+    });
   }
 
   /** How many streams are open. */
@@ -165,36 +164,27 @@ export class VminfodService {
     this.timers.add(timer);
   }
 
-  private put(zonename: string, text: string): void {
+  private put(zonename: string, vm: KnownVm): void {
     const old = this.copy.get(zonename);
-    if (old?.text === text) {
-      return;
-    }
-    const vm = parsed(text);
-    this.copy.set(zonename, { text, vm });
+    this.copy.set(zonename, vm);
     if (old === undefined) {
-      this.tell('create', zonename, vm, `,"vm":${text}`);
+      this.tell('create', zonename, vm, `,"vm":${vm.text}`);
       return;
     }
-    const changes = changesBetween(old.vm, vm);
+    const names = [...new Set([...old.members.keys(), ...vm.members.keys()])];
+    const changed = names.filter((name) => old.members.get(name) !== vm.members.get(name));
+    const changes = changesBetween(parsed(old, changed), parsed(vm, changed));
     if (changes.length > 0) {
-      this.tell('modify', zonename, vm, `,"vm":${text},"changes":${JSON.stringify(changes)}`);
+      this.tell('modify', zonename, vm, `,"vm":${vm.text},"changes":${JSON.stringify(changes)}`);
     }
   }
 
-  private remove(zonename: string): void {
-    const old = this.copy.get(zonename);
-    if (old !== undefined) {
-      this.copy.delete(zonename);
-      this.tell('delete', zonename, old.vm, '');
-    }
-  }
-
-  /** @param more members of the event, as JSON: to make that of a VM again for each event would cost too much */
-  private tell(type: string, zonename: string, vm: JsonObject, more: string): void {
-    const date = new Date().toISOString();
-    const head = JSON.stringify({ type, date, zonename, uuid: own(vm, 'uuid') });
-    this.broadcast(`${head.slice(0, -1)}${more}}\n`);
+  /** @param more members of the event, as JSON */
+  private tell(type: string, zonename: string, vm: KnownVm, more: string): void {
+    const head = JSON.stringify({ type, date: new Date().toISOString(), zonename });
+    const uuid = vm.members.get('uuid');
+    const ofUuid = uuid === undefined ? '' : `,"uuid":${uuid}`;
+    this.broadcast(`${head.slice(0, -1)}${ofUuid}${more}}\n`);
   }
 
   private broadcast(line: string | Buffer): void {
@@ -209,9 +199,10 @@ export class VminfodService {
       return;
     }
     const { pathname } = new URL(request.url ?? '/', 'http://vminfod');
-    const one = /^\/vms\/([^/]+)$/.exec(pathname)?.[1];
-    if (one !== undefined) {
-      this.answerVm(decodeName(one), response);
+    const name = /^\/vms\/([^/]+)$/.exec(pathname)?.[1];
+    if (name !== undefined) {
+      const known = this.copy.get(name);
+      respond(response, known ? 200 : 404, known?.text ?? `VM Not Found: ${name}`);
       return;
     }
     switch (pathname) {
@@ -229,15 +220,6 @@ export class VminfodService {
         return;
       default:
         respond(response, 404, 'Unsupported URL Path');
-    }
-  }
-
-  private answerVm(zonename: string, response: ServerResponse): void {
-    const known = this.copy.get(zonename);
-    if (known === undefined) {
-      respond(response, 404, `VM Not Found: ${zonename}`);
-    } else {
-      respond(response, 200, known.text);
     }
   }
 
@@ -279,22 +261,25 @@ function respond(response: ServerResponse, code: number, body: string): void {
   response.writeHead(code, JSON_TYPE).end(body);
 }
 
-function parsed(text: string): JsonObject {
-  const value: unknown = JSON.parse(text);
-  return isJsonObject(value) ? value : {};
+function knownOf(vm: JsonObject): KnownVm {
+  const members = new Map<string, string>();
+  for (const [name, value] of Object.entries(vm)) {
+    if (value !== undefined) {
+      members.set(name, JSON.stringify(value));
+    }
+  }
+  const texts = [...members].map(([name, text]) => `${JSON.stringify(name)}:${text}`);
+  return { text: `{${texts.join(',')}}`, members };
+}
+
+/** Of a VM the members with these names. */
+function parsed({ members }: KnownVm, names: readonly string[]): JsonObject {
+  const texts = [...members].filter(([name]) => names.includes(name));
+  return Object.fromEntries(texts.map(([name, text]) => [name, JSON.parse(text)]));
 }
 
 function zonenameOf(vm: JsonObject): string {
   return String(own(vm, 'zonename') ?? own(vm, 'uuid'));
-}
-
-function decodeName(name: string): string {
-  try {
-    return decodeURIComponent(name);
-  } catch {
-    // No such zone then, and the answer repeats what was asked.
-    return name;
-  }
 }
 
 /*
