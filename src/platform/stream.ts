@@ -33,9 +33,6 @@ export interface Stream {
   fill(at: number, bytes: Buffer): void;
   /** Sends the first bytes of the memory in one write; with 0 nothing is sent. The memory is gone then. */
   commit(bytes: number): void;
-  /** What is written from here to `uncork` leaves together. Not there where it always does. */
-  cork?(): void;
-  uncork?(): void;
   pause(): void;
   resume(): void;
   /** Closes when all is written. */

@@ -58,7 +58,7 @@ export interface SerialOptions
    */
   readonly facts: () => Promise<{ readonly com2: unknown } | undefined>;
   /** One for the whole process; its own when it is left out. */
-  readonly memory?: MemoryQuota;
+  readonly memory: MemoryQuota;
   readonly log: ThrottledLogSink;
   readonly now?: () => number;
 }
