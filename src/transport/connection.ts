@@ -167,7 +167,6 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
         }
       }
     });
-    this.account.update();
     this.settle();
     return spent;
   }
@@ -334,6 +333,7 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     this.gone = null;
     step();
     this.busy = false;
+    this.account.update();
   }
 
   // The account's owner; also `proceed`.

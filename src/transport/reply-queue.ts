@@ -396,7 +396,6 @@ export class ReplyQueue {
       return;
     }
     stream.write(bytes);
-    account.update();
     this.sent(bytes.length);
   }
 
