@@ -348,6 +348,23 @@ describe('a connection', () => {
       }
     });
 
+    it('is not read while memory is full and its zone holds much, and is again at an idle check after that', async () => {
+      world = new ConnectionWorld({}, new MemoryQuota(() => 60 * KIB));
+      const other = new Member(world.quota);
+      other.add(65 * KIB);
+      const { peer, connection } = await world.openSocket();
+      const answer = 'SUCCESS\nvalue\n.\n';
+      assert.strictEqual(await peer.ask('GET k\n', answer.length), answer);
+      peer.write('GET k\n');
+      await quiet();
+      connection.checkIdle();
+      await quiet();
+      assert.strictEqual(peer.text, answer);
+      other.add(-65 * KIB);
+      connection.checkIdle();
+      assert.strictEqual(await peer.least(2 * answer.length), answer + answer);
+    });
+
     it('closes a connection that is silent for too long, and none that waits for a write', async () => {
       const idle = await world.openSocket();
       const busy = await world.openSocket();
