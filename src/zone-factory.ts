@@ -93,8 +93,7 @@ export class ZoneFactory {
             path: paths.zoneSocket(zonename),
             timer: this.timer,
             peerOf: (fd) => this.options.platform.peer(fd),
-            allowed: (peer) => this.isOfZone(peer, zonename),
-            accessOf: (peer) => this.accessOf(peer),
+            accessOf: (peer) => (this.isOfZone(peer, zonename) ? this.accessOf(peer) : 'peer'),
             modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
           }),
         };
@@ -126,7 +125,7 @@ export class ZoneFactory {
     if (uid === 0 || uid === OWN_UID) {
       return 'all';
     }
-    return zoneid !== GLOBAL_ZONEID && this.readers.has(uid) ? 'read' : 'none';
+    return zoneid !== GLOBAL_ZONEID && this.readers.has(uid) ? 'read' : 'uid';
   }
 
   /** The zone of a process that listens. For one that has ended it is not known off illumos. */

@@ -1,8 +1,5 @@
 /*
- * A bound for the memory of concurrent work: an owner that needs much waits, and nobody else waits for it.
- *
- * One job of an owner runs at a time, first come, first served. Used for files that are too large to be read on the
- * main thread.
+ * A bound for the memory of concurrent work on large files. One job of an owner runs at a time, first come, first served.
  */
 
 /** Longer than reading any file takes; a job that hangs must not block the others. */

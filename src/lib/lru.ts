@@ -1,6 +1,6 @@
 /*
  * A cache bounded by the weight of its entries, which evicts by second chance (the clock algorithm): using an entry,
- * which each request does, only marks it. Used for the parsed JSON of zones that ask, while the others hold only bytes.
+ * which each request does, only marks it.
  */
 
 interface Entry<V> {
@@ -9,7 +9,6 @@ interface Entry<V> {
   used: boolean;
 }
 
-/** Entries by key, as many as weigh no more than the bound together. */
 export class Lru<V> {
   private readonly entries = new Map<string, Entry<V>>();
   private total = 0;

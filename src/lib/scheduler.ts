@@ -25,7 +25,7 @@ export function oncePerIteration(work: () => void): () => void {
   };
 }
 
-/** Resolves when the loop has polled all descriptors once: what had arrived before has been read and accepted. */
+/** Resolves when the loop has polled once: what had arrived before has been read and accepted. */
 export async function afterPolling(): Promise<void> {
   // The first ends the iteration that runs, the second the one that polls.
   await nextIteration();
@@ -33,9 +33,8 @@ export async function afterPolling(): Promise<void> {
 }
 
 /**
- * A tick lasts as long as JavaScript runs without returning to the event loop. Nothing that arrives meanwhile is
- * seen, so a file's stat that was taken once in a tick need not be taken again.
- * @returns a function that gives the number of the current tick
+ * @returns a function that gives the number of the current tick, which lasts until JavaScript returns to the event loop:
+ * nothing that arrives meanwhile is seen, so a file's stat that was taken in a tick need not be taken again
  */
 export function tickIds(): () => number {
   let id = 0;
@@ -56,7 +55,7 @@ export function tickIds(): () => number {
 /** A guest does not notice a pause shorter than this, ms. */
 const YIELD_AFTER_MS = 2;
 
-/** Lets guests be served between the steps of work over thousands of zones. One for each piece of work. */
+/** Lets guests be served between the steps of one long piece of work. */
 export class CooperativeYield {
   private began = performance.now();
 
@@ -124,29 +123,24 @@ export class TaskQueue {
  *
  *   bytes of a connection --offer--> its zone is within its quantum for this event: works at once, so an idle zone's
  *                                    request never waits; otherwise, or when it has more, into its run queue
- *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, then the event loop polls
- *   heavy  [zone c: c4] ...                         whose work takes long: a pass ends with a quantum for one of them
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, at its end for one of those whose
+ *                                                   work takes long, then the event loop polls
  *
- * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is more. What a
- * zone used beyond its quantum is its deficit, and while others wait it is not run until later quanta have paid for it.
+ * Work is charged by the bytes that the worker names or the time that it took, whichever is more. What a zone used beyond
+ * its quantum is its deficit: while others wait it is not run until later quanta have paid for it. A zone that is alone
+ * works on until the loop should poll again; not for long where another zone has just worked, which will ask again.
  *
- * A quantum is small only while another zone waits. A zone that is alone works on until new bytes should be read again,
- * which costs an iteration of the event loop and so must not happen after every few requests; but not for long where
- * another zone has just worked, as that one will ask again and wait for the end of the pass.
+ * A zone whose last pieces were long, or that has shown none yet while others have used up the iteration's time, is not
+ * run in the event that brought its bytes: any other zone waits for one long piece at most. An iteration may have many
+ * events, one for each read of a thread of the pool: their time is counted together.
  *
- * Nobody knows beforehand what work will cost, but a zone whose last pieces were long, or that has shown none yet while
- * others have used up the iteration's time, is not run in the event that brought its bytes: any other zone waits for one
- * long piece at most. An iteration may have many events, one for each read that a thread of the pool has done: their
- * time is counted together.
- *
- * What always holds: a run queue is in one of the rings exactly while it has a worker waiting; a worker waits in at
- * most one run queue; no pass lasts longer than PASS_MS and one piece of work. It knows no bytes and no requests,
- * only their cost. One Scheduler serves the whole process.
+ * A run queue is in the ring exactly while it has a worker waiting. No pass lasts longer than PASS_MS and one long piece
+ * of work.
  */
 
 /** Cost that a zone may have in one pass while others wait: about as many small requests. */
 const QUANTUM_COST = 8;
-/** Cost that a zone may have in one event, or in one run of a pass, while nobody else waits: some 0.3 ms. */
+/** Cost that a zone may have in one event or run while nobody else waits: some 0.3 ms. */
 const ALONE_COST = 64;
 /** The same in a pass while another zone has worked within RECENT_MS. */
 const RECENT_COST = 16;
@@ -157,14 +151,11 @@ const COST_MS = 0.005;
 const MAX_DEFICIT = 4096;
 /** How long a pass may keep the event loop from reading an idle zone. */
 const PASS_MS = 2;
-/**
- * After this in the events of one iteration even zones whose work is short wait for a pass, and the heavy ones for the
- * next iteration. Where they do, events have half of it.
- */
-const EVENTS_MS = 8;
+/** After this in the events of one iteration even zones whose work is short wait for the pass. */
+const EVENTS_MS = 4;
 /** Work of less than this in an iteration is not worth an end of its own. */
 const COUNTED_MS = 1;
-/** Within this a pass begins again: less, and polling would cost more than the work. */
+/** Within this a pass begins again: polling would cost more than the work. */
 const AGAIN_MS = 0.2;
 /** The same while another zone has worked within RECENT_MS. */
 const RECENT_AGAIN_MS = 0.05;
@@ -196,18 +187,19 @@ export class RunQueue {
   averageMs: number | null = null;
   /** The event in which it worked last. */
   event = 0;
+
+  get isHeavy(): boolean {
+    return this.averageMs === null || this.averageMs > HEAVY_MS;
+  }
 }
 
 /** The zones that have something to do. One serves the process. */
 export class Scheduler {
   private readonly ring = new Set<RunQueue>();
-  private readonly heavy = new Set<RunQueue>();
   private readonly schedule = oncePerIteration(() => this.pass());
   private readonly event = tickIds();
   /** What the work of this iteration's events took; of less than COUNTED_MS it may be that of some before. */
   private eventsMs = 0;
-  /** The heavy ones had to wait in the last pass. */
-  private heavyWaited = false;
   /** The zone that worked last, and when it began to after another one. */
   private latest: RunQueue | null = null;
   private otherAt = -Infinity;
@@ -226,14 +218,12 @@ export class Scheduler {
       this.replenish(queue);
     }
     const budget = this.nobodyWaits ? ALONE_COST : QUANTUM_COST;
-    const mayRun =
-      queue.averageMs === null
-        ? this.eventsMs < PASS_MS
-        : this.eventsMs < (this.heavyWaited ? EVENTS_MS / 2 : EVENTS_MS) &&
-          queue.averageMs <= HEAVY_MS;
+    // One that has shown nothing yet is run while there is time for whatever it costs.
+    const isShort = queue.averageMs === null ? this.eventsMs < PASS_MS : !queue.isHeavy;
+    const mayRun = isShort && this.eventsMs < EVENTS_MS;
     if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
       queue.waiting.add(worker);
-      this.enter(queue);
+      this.ring.add(queue);
     } else {
       const began = this.now();
       this.eventsMs += this.run(queue, worker, budget, began) - began;
@@ -249,22 +239,14 @@ export class Scheduler {
     queue.waiting.delete(worker);
     if (queue.waiting.size === 0) {
       this.ring.delete(queue);
-      this.heavy.delete(queue);
     }
   }
 
   private get nobodyWaits(): boolean {
-    return this.ring.size + this.heavy.size === 0;
+    return this.ring.size === 0;
   }
 
-  private enter(queue: RunQueue): void {
-    if (!this.ring.has(queue) && !this.heavy.has(queue)) {
-      const isHeavy = queue.averageMs === null || queue.averageMs > HEAVY_MS;
-      (isHeavy ? this.heavy : this.ring).add(queue);
-    }
-  }
-
-  /** Before a zone works that is in no ring: where nobody waits it has no deficit. */
+  /** Before a zone works that is not in the ring: where nobody waits it has no deficit. */
   private replenish(queue: RunQueue): void {
     const spent = Math.min(MAX_DEFICIT, Math.max(0, queue.spent - QUANTUM_COST));
     queue.spent = this.nobodyWaits ? 0 : spent;
@@ -287,45 +269,45 @@ export class Scheduler {
     queue.spent += Math.max(cost, ms / COST_MS);
     if (worker.ready) {
       queue.waiting.add(worker);
-      this.enter(queue);
+      this.ring.add(queue);
     }
     return ended;
   }
 
   private pass(): void {
-    const began = this.now();
-    const isRecent = began - this.otherAt < RECENT_MS;
-    const aloneCost = isRecent ? RECENT_COST : ALONE_COST;
-    const againMs = isRecent ? RECENT_AGAIN_MS : AGAIN_MS;
-    let now = began;
-    let remaining = this.ring.size;
-    // A Set yields what is added while it is iterated: a zone that is queued again is met again.
-    for (const queue of this.ring) {
-      now = this.runNext(queue, aloneCost, now);
-      if (now - began >= (--remaining > 0 ? PASS_MS : againMs)) {
-        break;
-      }
-    }
-    // Whatever the others took, one of the heavy ones works too: now, or in the next pass.
-    const heavyBegan = now;
-    this.heavyWaited =
-      this.heavy.size > 0 && !this.heavyWaited && this.eventsMs + now - began >= EVENTS_MS;
-    for (const queue of this.heavyWaited ? [] : this.heavy) {
-      now = this.runNext(queue, aloneCost, now);
-      if (now - heavyBegan >= AGAIN_MS) {
-        break;
-      }
-    }
+    const ended = this.runThose(false, this.now());
+    // Whatever the others took.
+    this.runThose(true, ended);
     this.eventsMs = 0;
     if (!this.nobodyWaits) {
       this.schedule();
     }
   }
 
+  /** A quantum for each zone whose work is heavy, or for each whose work is not. @returns when it ended */
+  private runThose(heavy: boolean, began: number): number {
+    const isRecent = began - this.otherAt < RECENT_MS;
+    const aloneCost = isRecent ? RECENT_COST : ALONE_COST;
+    const againMs = isRecent ? RECENT_AGAIN_MS : AGAIN_MS;
+    const mostMs = heavy ? AGAIN_MS : PASS_MS;
+    let now = began;
+    let remaining = this.ring.size;
+    // A Set yields what is added while it is iterated: a zone that waits again is met again.
+    for (const queue of this.ring) {
+      remaining--;
+      if (queue.isHeavy === heavy) {
+        now = this.runNext(queue, aloneCost, now);
+        if (now - began >= (remaining > 0 ? mostMs : againMs)) {
+          break;
+        }
+      }
+    }
+    return now;
+  }
+
   /** A quantum for one zone. @returns when it ended */
   private runNext(queue: RunQueue, aloneCost: number, began: number): number {
     this.ring.delete(queue);
-    this.heavy.delete(queue);
     this.replenish(queue);
     const budget = this.nobodyWaits ? aloneCost : QUANTUM_COST;
     let now = began;
@@ -338,7 +320,7 @@ export class Scheduler {
       now = this.run(queue, worker, budget, now);
     }
     if (queue.waiting.size > 0) {
-      this.enter(queue);
+      this.ring.add(queue);
     }
     // Passing over a zone costs time too: without this, a pass over zones with a deficit would not end.
     return now === began ? this.now() : now;

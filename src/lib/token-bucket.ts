@@ -1,6 +1,5 @@
 /*
- * A token bucket: so much at once, and so much a second in the long run. Used by the log, the writers and the ports,
- * which each decide what happens when it is empty.
+ * A token bucket, used by the log, the writers and the ports, which each decide what happens when it is empty.
  */
 
 export interface TokenRate {

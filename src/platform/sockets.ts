@@ -1,23 +1,19 @@
 /*
- * Listening unix sockets and the connections that come in by them, through the addon (native/sockets.h).
- *
- * node:net costs a request several times what its system calls cost, mostly for what no client of ours
- * needs. Here all that one turn of the event loop brought is delivered in one go, and all that is answered
- * leaves in one go behind it, one write for each connection:
+ * Listening unix sockets and the connections that come in by them, through the addon (native/sockets.h): node:net costs
+ * a request several times what its system calls cost. All that one iteration of the event loop brought is delivered in
+ * one go, and all that is answered leaves in one go behind it, one write for each connection:
  *
  *   events, inbox --> deliver --> owners: data, ended ...
  *                                   | write, pause, end, close
  *   the kernel <-- execute <-- commands, outbox
  *
- * What always holds: an owner is called for its own stream only, never after `destroy` but for `closed`,
- * once; what it writes is executed before the event loop goes on, in order. One set of sockets serves the
- * process; it is there from the first `listenUnix` to the end.
+ * An owner is called for its own stream only, never after `destroy` but for `closed`, once; what it writes is executed
+ * before the event loop goes on, in order.
  */
 import { errnoName, SystemError } from '../lib/errors';
 import { loadAddon, type Handle } from './addon';
 import type { Stream, StreamOwner } from './stream';
 
-/** A socket that is listened on. */
 export interface Listener {
   /** Accepts nobody any more, at once. The file stays. Connections that came in by it live on. */
   close(): void;
@@ -66,8 +62,6 @@ class AcceptedStream implements Stream {
   paused = false;
   /** For the sockets: bytes in the outbox. */
   waiting = 0;
-  /** For the sockets: this wrote since commands were executed last. */
-  wrote = false;
   private owner: StreamOwner | null = null;
   private phase: 'open' | 'ending' | 'closing' = 'open';
 
@@ -87,7 +81,7 @@ class AcceptedStream implements Stream {
   }
 
   get buffered(): number {
-    return this.phase === 'closing' ? 0 : this.waiting + (this.sockets.bufferedOf[this.id] ?? 0);
+    return this.phase === 'closing' ? 0 : (this.sockets.bufferedOf[this.id] ?? 0);
   }
 
   get undelivered(): number {
@@ -101,7 +95,7 @@ class AcceptedStream implements Stream {
   }
 
   get needsDrain(): boolean {
-    return this.buffered >= NEEDS_DRAIN_BYTES;
+    return this.waiting + this.buffered >= NEEDS_DRAIN_BYTES;
   }
 
   start(owner: StreamOwner): void {
@@ -190,7 +184,7 @@ class AcceptedStream implements Stream {
   }
 }
 
-/** All listeners and accepted connections of the process, and the memory that they share with the addon. */
+/** All listeners and accepted connections, and the memory that they share with the addon. One serves the process. */
 class Sockets {
   readonly addon = loadAddon();
   readonly handle: Handle;
@@ -202,8 +196,10 @@ class Sockets {
   private readonly outbox = Buffer.alloc(OUTBOX_BYTES);
   private readonly streams: (AcceptedStream | undefined)[] = [];
   private readonly listeners = new Map<number, ListenerOwner>();
-  /** Streams that wrote since commands were executed last. */
-  private writers: AcceptedStream[] = [];
+  /** Streams that have bytes in the outbox. */
+  private readonly writers: AcceptedStream[] = [];
+  /** Streams whose owners wait for `drain`, or have to know how much is buffered. */
+  private drains = new Set<AcceptedStream>();
   private commandCount = 0;
   private outboxUsed = 0;
   /** True: `finish` is about to run. */
@@ -245,7 +241,7 @@ class Sockets {
       this.execute();
     }
     const at = this.outboxUsed;
-    bytes.copy(this.outbox, at);
+    this.outbox.set(bytes, at);
     this.outboxUsed += length;
     const last = (this.commandCount - 1) * INTS;
     if (last >= 0 && this.commands[last] === WRITE && this.commands[last + 1] === stream.id) {
@@ -253,15 +249,19 @@ class Sockets {
     } else {
       this.command(WRITE, stream.id, at, length);
     }
+    if (stream.waiting === 0) {
+      this.writers.push(stream);
+    }
     stream.waiting += length;
-    this.wrote(stream);
+    if (stream.needsDrain) {
+      this.drains.add(stream);
+    }
   }
 
   commit(stream: AcceptedStream, bytes: number): void {
     // What was written before leaves before.
     this.execute();
     this.addon.commit(this.handle, stream.id, bytes);
-    this.wrote(stream);
   }
 
   command(kind: number, id: number, at = 0, length = 0): void {
@@ -273,14 +273,6 @@ class Sockets {
     this.commands[from + 1] = id;
     this.commands[from + 2] = at;
     this.commands[from + 3] = length;
-    this.schedule();
-  }
-
-  private wrote(stream: AcceptedStream): void {
-    if (!stream.wrote) {
-      stream.wrote = true;
-      this.writers.push(stream);
-    }
     this.schedule();
   }
 
@@ -303,27 +295,29 @@ class Sockets {
 
   /** Until nothing is left to be written: an owner may write more on `drain`. */
   private finish(): void {
-    while (this.commandCount > 0 || this.writers.length > 0) {
+    while (this.commandCount > 0 || this.drains.size > 0) {
       this.execute();
-      const { writers } = this;
-      this.writers = [];
-      for (const stream of writers) {
-        stream.wrote = false;
-        stream.flushed();
-      }
+      const { drains } = this;
+      this.drains = new Set();
+      drains.forEach((stream) => stream.flushed());
     }
     this.scheduled = false;
   }
 
   private execute(): void {
-    if (this.commandCount > 0) {
-      this.addon.execute(this.handle, this.commandCount);
-      this.commandCount = 0;
-      this.outboxUsed = 0;
-      for (const stream of this.writers) {
-        stream.waiting = 0;
+    if (this.commandCount === 0) {
+      return;
+    }
+    this.addon.execute(this.handle, this.commandCount);
+    this.commandCount = 0;
+    this.outboxUsed = 0;
+    for (const stream of this.writers) {
+      stream.waiting = 0;
+      if (stream.buffered > 0) {
+        this.drains.add(stream);
       }
     }
+    this.writers.length = 0;
   }
 
   private dispatch(kind: number, id: number, a: number, b: number): void {

@@ -7,7 +7,7 @@
 export interface Stream {
   /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
   readonly fd: number | undefined;
-  /** Bytes that were written and that the kernel had no room for when it was last given some. */
+  /** Bytes that the kernel had no room for when it was last given some. */
   readonly buffered: number;
   /** What the peer has not read by now, as far as the kernel knows: never less than `buffered`. */
   readonly undelivered: number;
@@ -16,7 +16,7 @@ export interface Stream {
    * reader alone sees its end.
    */
   readonly gone: boolean;
-  /** True: so much is buffered that more should wait for `drain`. */
+  /** True: so much was written, or is buffered, that more should wait for `drain`. */
   readonly needsDrain: boolean;
   readonly paused: boolean;
   /** False once it ends or is closed: what is written then is lost. */
@@ -33,9 +33,6 @@ export interface Stream {
   fill(at: number, bytes: Buffer): void;
   /** Sends the first bytes of the memory in one write; with 0 nothing is sent. The memory is gone then. */
   commit(bytes: number): void;
-  /** What is written from here to `uncork` leaves together. Not there where it always does. */
-  cork?(): void;
-  uncork?(): void;
   pause(): void;
   resume(): void;
   /** Closes when all is written. */
@@ -50,7 +47,7 @@ export interface StreamOwner {
   data(chunk: Buffer): void;
   /** The peer has ended its side. */
   ended(): void;
-  /** What was written has been handed to the kernel, or it took more of it: `buffered` says what is left. */
+  /** The kernel was given what `needsDrain` was true for, or took only a part of it: `buffered` says what is left. */
   drain(): void;
   /** The descriptor is closed. Called once, the last of all. */
   closed(): void;

@@ -5,16 +5,9 @@
  *      ^                                                   |
  *      +----------------- pause, resume <------------------+
  *
- * What always holds:
- * - Every reply is one write. Replies of one pass may leave together, never torn.
- * - What it holds is in its zone's account (zone-quota.ts): requests when they are read, large replies before they are
- *   built.
- * - It is read only while there is room for what it sends.
- * - A peer that ends its side gets all that it asked for, then the end.
- * - It has no timer of its own: `checkIdle` is called about once a second while a zone has connections.
- *
- * Made by the links, which count and close them. It knows nothing of what a request means, nor of serial ports, whose
- * connections (serial-input.ts) override the protected members.
+ * What it holds is in its zone's account (zone-quota.ts), and it is read only while there is room for what it sends. A
+ * peer that ends its side gets all that it asked for, then the end. Made by the links, which call `checkIdle` about once
+ * a second; the connections of serial ports (serial-input.ts) override the protected members.
  */
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 import type { Stream, StreamOwner } from '../platform/stream';
@@ -30,9 +23,9 @@ import { SMALL_BYTES, type Origin } from './link';
 import { ReplyQueue, type PendingRequest, type ReplyContext, type ReplyOwner } from './reply-queue';
 import { ConnectionAccount, type AccountOwner } from './zone-quota';
 
-/** A peer that does not read may pause so long while others of its zone wait for the room that its replies take. */
+/** A peer may leave replies unread for so long while others of its zone wait for the room that they take. */
 const UNREAD_GRACE_MS = 2000;
-/** A sender may pause so long in a large line while others of its zone wait to send theirs. */
+/** A sender may pause for so long in a large line while others of its zone wait to send theirs. */
 const STALLED_LINE_MS = 10_000;
 
 /** What all connections of one link have in common. */
@@ -43,8 +36,6 @@ export interface ConnectionContext extends ReplyContext {
 
 /** One connection, from an open stream to its end. */
 export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner {
-  /** Bytes read so far. */
-  received = 0;
   protected readonly channel: Channel = 'socket';
   protected readonly replies: ReplyQueue;
   protected readonly lines: LineReader;
@@ -55,8 +46,10 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
   private readonly account: ConnectionAccount;
   /** A full queue was reported, and is full still. */
   private queueFull = false;
-  /** Whether the peer has left. The kernel is asked once in each run of `work`: `unknown` is before that. */
-  private gone: boolean | 'unknown' | null = null;
+  /** It does something now. */
+  private busy = false;
+  /** Whether the peer has left. The kernel is asked once while it is busy: null is before that. */
+  private gone: boolean | null = null;
 
   /** @param onClosed runs once, when the descriptor is closed */
   constructor(
@@ -88,22 +81,25 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
   /** Closes it when it is silent, or keeps others waiting. */
   checkIdle(): void {
     const { account } = this;
-    const { quota, limits } = this.context;
+    const { quota, limits, now } = this.context;
     account.recount();
     const { pending, waiting } = this.replies;
     const isUnread = account.replyBytes > 0;
     if (waiting && !isUnread && this.lines.unread + this.lineBytes === 0) {
       // Its peer can only wait too; its time begins when the WATCH ends.
-      account.moved(this.context.now());
+      account.moved(now());
     }
     const { stillMs } = account;
-    const isWantedLine = quota.lineHasWaiters && quota.hasLineSlot(account);
+    const keepsLineSlot = quota.isWantedLine(account) && (!pending || waiting);
     if (isUnread && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
       this.refuse('unread');
-    } else if (isWantedLine && (!pending || waiting) && stillMs >= STALLED_LINE_MS) {
+    } else if (keepsLineSlot && stillMs >= STALLED_LINE_MS) {
       this.refuse('idle');
     } else if (stillMs >= limits.idleMs) {
       this.refuse(isUnread ? 'unread' : 'idle');
+    } else if (this.stream.paused) {
+      // The memory of the process may not be full any more.
+      this.proceed();
     }
   }
 
@@ -113,7 +109,6 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     const { observer, scheduler, queue, now } = this.context;
     const at = now();
     this.account.moved(at);
-    this.received += chunk.length;
     observer.received(chunk.length);
     this.receivedAt = at;
     this.push(chunk);
@@ -158,34 +153,27 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     const { replies } = this;
     const { written } = replies;
     let spent = 0;
-    this.gone = 'unknown';
-    this.stream.cork?.();
-    while (spent < cost && (replies.ready || this.mayAsk)) {
-      const before = replies.written;
-      const bytes = replies.ready ? replies.next() : this.parseNext();
-      if (bytes === null) {
-        break;
+    this.whileBusy(() => {
+      while (spent < cost && (replies.ready || this.mayAsk)) {
+        const before = replies.written;
+        const bytes = replies.ready ? replies.next() : this.takeLine();
+        if (bytes === null) {
+          break;
+        }
+        spent += costOf(bytes + replies.written - before);
+        if (replies.written > written && replies.pending && !this.clear) {
+          // The next request waits here, where there is room, until the kernel has taken the reply.
+          break;
+        }
       }
-      spent += costOf(bytes + replies.written - before);
-      if (replies.written > written && replies.pending && !this.clear) {
-        // The next request waits here, where there is room, until the kernel has taken the reply.
-        break;
-      }
-    }
-    this.stream.uncork?.();
-    this.gone = null;
-    this.account.update();
+    });
     this.settle();
     return spent;
   }
 
-  /**
-   * Continues after something outside has changed: there is room, a request has finished, a WATCH is woken. Not while it
-   * does something itself, and goes on after that: room that it gives back is offered to it too, and its next request
-   * would be answered before the one that it has in hand.
-   */
+  /** Continues after something outside has changed: there is room, a request has finished, a WATCH is woken. */
   proceed(): void {
-    if (this.phase !== 'closed' && this.gone === null && !this.replies.settling) {
+    if (this.phase !== 'closed' && !this.busy) {
       this.context.scheduler.offer(this.context.queue, this);
       this.settle();
     }
@@ -199,37 +187,34 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
   }
 
   /** Takes one line. @returns the bytes of it, null when there is no whole line */
-  private parseNext(): number | null {
+  private takeLine(): number | null {
     const line = this.lines.next();
     if (line === null) {
       return null;
     }
-    const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
-    this.take({ request: this.parse(line), at: this.receivedAt, bytes });
-    return bytes;
-  }
-
-  private take(asked: PendingRequest): void {
-    const { request, bytes } = asked;
     const { observer } = this.context;
-    if (request.kind === 'broken') {
+    const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
+    const request = this.parse(line);
+    const asked = { request, at: this.receivedAt, bytes };
+    const { kind } = request;
+    if (kind === 'broken') {
       // Only the header: base64 may be a value's.
       const [head = ''] =
         /^V2[ 0-9a-fA-F]{0,30}/.exec(request.line.toString('latin1', 0, 32)) ?? [];
       observer.refused('broken-frame', { reason: request.reason, bytes, head });
-      return;
+      return bytes;
     }
-    const { kind } = request;
     const isBad = isBadLine(request);
     // One that is too large was counted where it was cut.
     if (isBad && kind !== 'too-large') {
       observer.refused('bad-line', { kind, bytes });
     }
-    if (!isBad && (request.kind === 'reset' || request.kind === 'negotiate')) {
+    if (!isBad && (kind === 'reset' || kind === 'negotiate')) {
       this.reset(asked, request);
     } else {
       this.ask(asked);
     }
+    return bytes;
   }
 
   protected parse(line: Line): Request {
@@ -292,14 +277,14 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     }
   }
 
-  /** A line that is not small needs the zone's line slot; and a full memory is not filled further. */
+  /** A line that is not small needs the zone's line slot, and a full memory is not filled further. */
   private mayRead(): boolean {
     const { quota } = this.context;
     if (this.lineBytes + this.replies.heldBytes > SMALL_BYTES) {
       return quota.takeLineSlot(this.account);
     }
     quota.releaseLineSlot(this.account);
-    return quota.mayRead(this.account);
+    return quota.mayRead;
   }
 
   protected get hasAnsweredAll(): boolean {
@@ -332,13 +317,23 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
       return stream.writable;
     }
     // The end of a stream that is not read is not reported.
-    if (this.gone === null) {
+    if (!this.busy) {
       return !stream.gone;
     }
-    if (this.gone === 'unknown') {
-      this.gone = stream.gone;
-    }
+    this.gone ??= stream.gone;
     return !this.gone;
+  }
+
+  /**
+   * Nothing else is begun before `step` returns: room that it gives back is offered to this connection too, and its next
+   * request would be answered before the one that it has in hand.
+   */
+  whileBusy(step: () => void): void {
+    this.busy = true;
+    this.gone = null;
+    step();
+    this.busy = false;
+    this.account.update();
   }
 
   // The account's owner; also `proceed`.

@@ -1,9 +1,7 @@
 /*
- * What every link has in common: the path a zone's requests come in by, whatever carries it, and its limits.
- *
- * A link is made by its zone and ended by it. It knows bytes, connections and limits; what a request means it leaves to
- * the `handle` it was given. Two exist: socket-server (OS brands, we listen) and serial-link (HVM brands, we connect to
- * the hypervisor's port).
+ * What every link has in common: the path a zone's requests come in by, and its limits. It is made and ended by its zone,
+ * and leaves to `handle` what a request means. Two exist: socket-server (OS brands, we listen) and serial-link (HVM brands,
+ * we connect to the hypervisor's port).
  *
  * Every limit is configurable (section `limits`). What a zone can make us hold, at worst, with `c` connections open
  * (`zoneBytes`):
@@ -27,13 +25,9 @@ export interface Origin {
   readonly readOnly?: boolean;
 }
 
-/** What a peer may do. */
-export type Access = 'all' | 'read' | 'none';
-
 /**
- * Answers a request that needs the VM's data. Never throws; a promise never rejects and settles
- * within 30 s. A reply that can be given at once is returned at once, not as a promise. A read that has not begun when
- * `isWanted` says no is not executed, and its reply is of no meaning.
+ * Answers a request that needs the VM's data. Never throws; a promise never rejects and settles within 30 s. A read that
+ * has not begun when `isWanted` says no is not executed, and its reply is of no meaning.
  */
 export type Handle = (
   origin: Origin,
@@ -59,6 +53,9 @@ export const REFUSALS = [
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
+/** What a peer may do, or why it is refused. */
+export type Access = 'all' | 'read' | Extract<Refusal, 'peer' | 'uid'>;
+
 /** The events of a link, which become log records and metrics. */
 export interface LinkObserver {
   /** A connection was accepted (zone socket) or made (serial). */
@@ -67,8 +64,8 @@ export interface LinkObserver {
   received(bytes: number): void;
   sent(bytes: number): void;
   /**
-   * A request was answered, or a write was executed whose client did not wait. `elapsedMs` runs from its
-   * last byte to the write of its reply, or to the moment when that was known.
+   * A request was answered, or a write was executed whose client did not wait. `elapsedMs` runs from its last byte to its
+   * reply.
    */
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void;
   refused(reason: Refusal, detail: Readonly<Record<string, unknown>>): void;
@@ -97,9 +94,8 @@ export interface LinkLimits {
   /** Longest request line, bytes: carries a PUT value of about 1.1 MiB. */
   readonly lineBytes: number;
   /**
-   * Replies that are being built for one zone or that its peers have not read, bytes. A larger one is built
-   * when there is no other; above it a zone gets only small ones. A connection gets no further reply at all
-   * while the kernel has not taken the one before.
+   * Replies that are being built for one zone or that its peers have not read, bytes. A larger one is built when there is
+   * no other; above it a zone gets only small ones.
    */
   readonly replyBytes: number;
   /** Requests waiting for their reply on one connection; reading pauses above it. */

@@ -1,9 +1,7 @@
 /*
- * A socket of node:net as the stream of a connection to a serial port.
- *
- * A port is read at a bounded rate, and in passes with the others. A guest can write without end, at many times the
- * speed of any UART; while we do not read, its hypervisor buffers what it writes or discards it. Also here: what
- * node:net knows of a socket and has no interface for.
+ * A socket of node:net as the stream of a connection to a serial port. It is read at a bounded rate, and in passes with
+ * the others: a guest can write without end, at many times the speed of any UART. While we do not read, its hypervisor
+ * buffers what it writes or discards it.
  */
 import type { Socket } from 'node:net';
 import { TaskQueue } from '../lib/scheduler';
@@ -101,14 +99,6 @@ export class NetStream implements Stream {
     }
   }
 
-  cork(): void {
-    this.socket.cork();
-  }
-
-  uncork(): void {
-    this.socket.uncork();
-  }
-
   pause(): void {
     this.paused = true;
     this.socket.pause();
@@ -154,9 +144,8 @@ export class NetStream implements Stream {
 }
 
 /**
- * The descriptor of an open socket, for getpeerucred; undefined once it is closed. `_handle` is libuv's pipe
- * beneath a socket; its `fd` and `writeQueueSize` are what net.js itself uses. To be removed when node:net
- * offers a descriptor.
+ * The descriptor of an open socket, for getpeerucred; undefined once it is closed. `_handle` is libuv's pipe; its `fd` and
+ * `writeQueueSize` are what net.js itself uses. To be removed when node:net offers a descriptor.
  */
 export function fdOf(socket: Socket): number | undefined {
   const fd = handleNumber(socket, 'fd');

@@ -6,13 +6,10 @@
  *                       |           |        WATCH, token the same: waiting --woken--> running
  *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
  *
- * What always holds:
- * - One request at a time is with the handler, the next after its reply is written: a GET sees what the PUT before stored.
- * - `dropAll` cancels replies, never effects: a requested write is executed, detached, and its result is reported.
- * - One WATCH waits at most, and nothing waits behind it: the next request ends it, and is answered after it.
- * - A large reply, which only reads have, has its room before it is built. Until then its request alone is held.
- *
- * Part of a connection, which adds no more requests than `full` lets it.
+ * One request at a time is with the handler, the next after its reply is written: a GET sees what the PUT before stored.
+ * `dropAll` cancels replies, never effects. Nothing waits behind a WATCH: the next request ends it, and is answered after
+ * it. A large reply, which only reads have, has its room before it is built. Part of a connection, which adds no more
+ * requests than `full` lets it.
  */
 import {
   encodeReply,
@@ -36,10 +33,9 @@ import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Orig
 import { WAITING_BYTES, type WaitingWatch, type Watches } from './watches';
 import type { ConnectionAccount, ZoneQuota } from './zone-quota';
 
-/** A request and when it arrived. */
 export interface PendingRequest {
   readonly request: Request;
-  /** When its last byte was read, in ms of the connection's clock. */
+  /** When its last byte was read, on the connection's clock, ms. */
   readonly at: number;
   /** Of its line. */
   readonly bytes: number;
@@ -49,8 +45,8 @@ export interface PendingRequest {
 
 /**
  * The request whose reply is next, once it is no longer in the queue. `running`: the handler has it, as a promise;
- * `blocked`: its reply had no room, which is reserved in the account when there is some; `waiting`: a WATCH waits for a
- * change; `building`: its large reply is being encoded.
+ * `blocked`: its reply waits for room, which the account reserves; `waiting`: a WATCH waits for a change; `building`: its
+ * large reply is being encoded.
  */
 type Head =
   | { readonly state: 'none' }
@@ -68,7 +64,6 @@ const NONE: Head = { state: 'none' };
 /** Above this a reply is built piece by piece, in memory of its own. */
 const LARGE_BYTES = 64 * 1024;
 
-/** Of one link. */
 export interface ReplyContext {
   readonly handle: Handle;
   readonly observer: LinkObserver;
@@ -79,17 +74,17 @@ export interface ReplyContext {
   readonly now: () => number;
 }
 
-/** The connection of a reply queue. */
 export interface ReplyOwner {
   /** True: the kernel has taken what was written before, so another reply may follow. */
   readonly clear: boolean;
   /** False: the peer is gone, and what is written is lost. */
   readonly open: boolean;
+  /** Runs `step`, in which `proceed` does nothing. */
+  whileBusy(step: () => void): void;
   /** A request finished by itself: there may be more to do. */
   proceed(): void;
 }
 
-/** The requests of one connection, from its first to its end. */
 export class ReplyQueue {
   /** Bytes of replies in all. */
   written = 0;
@@ -98,12 +93,12 @@ export class ReplyQueue {
   private queuedBytes = 0;
   /** Of the head and of detached writes. */
   private busyBytes = 0;
-  settling = false; // A reply that the handler promised is being delivered.
   private head: Head = NONE;
   /** No WATCH may wait any more: the peer has ended its side, or we end ours. */
   private ending = false;
   /** Writes whose replies were dropped and that still run. */
   private detached = 0;
+  private readonly isOpen = (): boolean => this.owner.open;
 
   constructor(
     private readonly origin: Origin,
@@ -215,7 +210,7 @@ export class ReplyQueue {
     return next.bytes;
   }
 
-  /** Cancels every reply that was not written yet, uncounted that of a waiting WATCH. Writes are executed, detached. */
+  /** Cancels every reply that was not written yet, a waiting WATCH's uncounted. Writes are executed, detached. */
   dropAll(): void {
     const { head } = this;
     const dropped = head.state === 'none' || head.state === 'waiting' ? [] : [head.asked];
@@ -250,7 +245,7 @@ export class ReplyQueue {
   private begin(asked: PendingRequest): void {
     const { request } = asked;
     const { origin, owner } = this;
-    const { handle, observer, limits, quota, watches } = this.context;
+    const { handle, observer, quota, watches } = this.context;
     if (!owner.open && !isWrite(request)) {
       // Its reply could be megabytes, and hundreds of connections may end together.
       observer.refused('dropped-reply', { kind: request.kind });
@@ -261,41 +256,47 @@ export class ReplyQueue {
       return;
     }
     // One that was too large for the room there is is not fetched again and again.
-    const expected = quota.sizes.expected(request, limits.replyBytes);
-    if (expected > 0) {
-      if (!this.hasRoom(asked, expected)) {
-        return;
-      }
-      this.account.reserve(expected);
+    if (!this.takeRoom(asked, quota.expectedBytes(request))) {
+      return;
     }
     // Before the data is read: what changes meanwhile is found by the next check.
     const seen =
       request.kind === 'watch' ? (asked.waited?.seen ?? watches.version(origin.zonename)) : null;
-    const settle = (reply: Reply): void => {
-      if (!owner.open && !isWrite(request)) {
-        observer.refused('dropped-reply', { kind: request.kind });
-      } else if (seen === null || !this.wait(asked, seen, reply)) {
-        this.deliver(asked, request, reply);
-      }
-      this.releaseRoom();
-    };
-    const reply = handle(origin, request, () => owner.open);
+    const reply = handle(origin, request, this.isOpen);
     if (!(reply instanceof Promise)) {
-      settle(reply);
+      this.settle(asked, request, seen, reply);
       return;
     }
     this.setHead({ state: 'running', asked });
     void reply.then((settled) => {
       if (this.head.state === 'running' && this.head.asked === asked) {
-        this.settling = true;
-        this.finishHead();
-        settle(settled);
-        this.settling = false;
+        owner.whileBusy(() => {
+          this.finishHead();
+          this.settle(asked, request, seen, settled);
+        });
         owner.proceed();
       } else {
         this.finishDetached(asked, settled);
       }
     });
+  }
+
+  /** The handler has answered. */
+  private settle(
+    asked: PendingRequest,
+    request: DataRequest,
+    seen: DataVersion | null,
+    reply: Reply,
+  ): void {
+    if (!this.owner.open && !isWrite(request)) {
+      this.context.observer.refused('dropped-reply', { kind: request.kind });
+    } else if (seen === null || !this.wait(asked, seen, reply)) {
+      this.deliver(asked, request, reply);
+    }
+    // What the reply did not need of its room.
+    if (this.account.reservedBytes > 0 && this.head.state !== 'building') {
+      this.account.reserve(0);
+    }
   }
 
   /** @returns false where a WATCH is not to wait: it has news, its time is over, or something else is asked */
@@ -353,8 +354,8 @@ export class ReplyQueue {
     if (!isWrite(request)) {
       const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'bytes');
       const whole = isLarge ? size + sizeOfSource(reply) : size;
-      this.context.quota.sizes.note(request, whole);
-      if (size > SMALL_BYTES && !this.hasRoom(asked, whole)) {
+      this.context.quota.noteBytes(request, whole);
+      if (size > SMALL_BYTES && !this.takeRoom(asked, whole)) {
         return;
       }
       if (isLarge) {
@@ -373,24 +374,15 @@ export class ReplyQueue {
     this.reportAnswered(asked, reply);
   }
 
-  /** Whether a large reply may be fetched or built now. If not, only its request is held until there is room. */
-  private hasRoom(asked: PendingRequest, bytes: number): boolean {
+  /** Reserves what a large reply needs to be fetched or built. False: only its request is held until there is room. */
+  private takeRoom(asked: PendingRequest, bytes: number): boolean {
     const { quota, observer, limits } = this.context;
-    const { fits, isNew } = quota.reply(this.account, bytes);
-    if (isNew) {
+    const took = quota.takeReplyRoom(this.account, bytes);
+    if (!took) {
       observer.refused('unsent', { limit: limits.replyBytes });
-    }
-    if (!fits) {
       this.setHead({ state: 'blocked', asked });
     }
-    return fits;
-  }
-
-  /** Gives back what a reply did not need of its room. */
-  private releaseRoom(): void {
-    if (this.account.reservedBytes > 0 && this.head.state !== 'building') {
-      this.account.reserve(0);
-    }
+    return took;
   }
 
   private write(bytes: Buffer): void {
@@ -398,13 +390,12 @@ export class ReplyQueue {
     if (!stream.writable) {
       return;
     }
-    // Only resets are answered before it is `clear`: the peer sends them without end and reads nothing.
+    // Only resets are answered before the peer has read what came before.
     if (stream.buffered > context.limits.replyBytes && !this.owner.clear) {
       context.observer.refused('unread', { unsent: account.replyBytes });
       return;
     }
     stream.write(bytes);
-    account.update();
     this.sent(bytes.length);
   }
 

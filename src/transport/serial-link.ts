@@ -52,8 +52,8 @@ export interface SerialOptions
    * rejects.
    */
   readonly facts: () => Promise<{ readonly com2: unknown } | undefined>;
-  /** Of the whole process; its own when it is left out. */
-  readonly memory?: MemoryQuota;
+  /** Of the whole process. */
+  readonly memory: MemoryQuota;
   readonly log: ThrottledLogSink;
   readonly now?: () => number;
 }

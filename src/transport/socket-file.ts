@@ -6,16 +6,12 @@
  *   3. 0600 root, whatever the umask (native/socket_listener.c creates it so on Linux)
  *   4. rename over the real name
  *
- * What keeps other users out is the mode of the directory: on illumos a connect needs no permission on the
- * socket itself (socksubr.c, so_ux_lookup, whose check is made for XPG4_2 and lx programs only). Where other
- * users may read, both modes let them connect, and the peer's uid decides what they may do.
+ * What keeps other users out is the mode of the directory: on illumos a connect needs no permission on the socket itself
+ * (socksubr.c, so_ux_lookup, whose check is made for XPG4_2 and lx programs only). Where other users may read, both modes
+ * let them connect, and the peer's uid decides what they may do.
  *
- * Closing a listener never removes a file, neither a successor's nor its own (a server of node:net
- * removes the name that it was bound to, which is gone since step 4); `removeSocketFile` does, and only
- * one that is still ours. Used by socket-server and by the admin server.
- *
- * The calls are synchronous: each takes microseconds where the thread pool takes tens of them, and 4,096 zones need some
- * 25,000 at the start. A caller that binds many yields in between.
+ * Closing a listener removes no file: that of its name at step 2 is gone. Used by socket-server and by the admin server.
+ * The calls are synchronous, which takes microseconds each and tens of them on the thread pool: 4,096 zones need 25,000.
  */
 import {
   type Stats,
@@ -35,13 +31,11 @@ import { deviceOf, inodeOf, openStat } from '../platform/files';
 /** Bytes of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
-/** Which file it is, whatever its name. */
 export interface FileIdentity {
   readonly dev: number;
   readonly ino: number;
 }
 
-/** Of a socket's directory and of the socket. */
 export interface SocketModes {
   readonly directory: number;
   readonly socket: number;
@@ -56,7 +50,7 @@ const stat = openStat();
 /** Off a compute node the agent may run as a user, who cannot chown to root. */
 const isRoot = process.getuid?.() === 0;
 
-/** Throws a SystemError for a path that no socket address holds: a kernel would cut it short. */
+/** @throws SystemError for a path that no socket address holds: a kernel would cut it short */
 export function checkSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_SOCKET_PATH_BYTES) {
@@ -65,17 +59,16 @@ export function checkSocketPath(path: string): void {
   }
 }
 
-/** A listener, and the identity of its file. */
 export interface Bound<L> {
   readonly listener: L;
   readonly identity: FileIdentity;
 }
 
 /**
- * Puts a listening socket at `path`. Throws a SystemError; then nothing is left behind. Clients of the one that was
- * there before are still accepted by it: the caller closes it after the next poll, not sooner.
- *
- * @param listen binds and listens at the path it gets; what it throws is a SystemError
+ * Puts a listening socket at `path`. Clients of the one that was there before are still accepted by it: the caller closes
+ * it after the next poll, not sooner.
+ * @param listen binds and listens at the path it gets
+ * @throws SystemError; then nothing is left behind
  */
 export function bindAt<L extends { close(): unknown }>(
   path: string,
@@ -108,7 +101,7 @@ export async function listenAt<L extends { close(): unknown }>(
   return publish(own, path, ROOT_ONLY, await listen(own));
 }
 
-/** Whether the file at `path` still has this identity. @throws whatever lstat throws but for "not there" */
+/** Whether the file at `path` still has this identity. @throws what lstat throws but for "not there" */
 export function isStill(identity: FileIdentity, path: string): boolean {
   try {
     const found = stat(path);
@@ -122,10 +115,7 @@ export function isStill(identity: FileIdentity, path: string): boolean {
   }
 }
 
-/**
- * Removes the socket if it has this identity, and its directory if that is empty. Synchronous, so that our own process
- * cannot put another socket there in between.
- */
+/** Removes the socket if it has this identity, and its directory if that is empty. */
 export function removeSocketFile({ dev, ino }: FileIdentity, path: string): void {
   try {
     const found = lstatSync(path);
@@ -141,7 +131,7 @@ export function removeSocketFile({ dev, ino }: FileIdentity, path: string): void
   }
 }
 
-/** Makes the directory. @returns the name to bind; throws for a path that a kernel would cut short */
+/** Makes the directory. @returns the name to bind */
 function prepare(path: string, modes: SocketModes): string {
   const directory = dirname(path);
   bound++;

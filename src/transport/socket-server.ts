@@ -9,11 +9,10 @@
  *
  *     any of them --stop--> stopping --all closed--> stopped
  *
- * Made, started, stopped and removed by its zone. It lives as long as the zone is configured, whatever the zone does.
- * What always holds: while a new socket is bound the old one still accepts; connections outlive the socket that they
- * were accepted by; no error of the file system or of accept leaves this file; only processes of the zone itself or of
- * the global zone connect, and only those of root or of a reader. Most zones of a node are silent: what serves
- * connections is made when the first one is accepted. What requests mean is up to its `handle`.
+ * Made, started, stopped and removed by its zone; it lives as long as the zone is configured, whatever the zone does.
+ * While a new socket is bound the old one still accepts, and connections outlive the socket that they were accepted by.
+ * No error of the file system or of accept leaves this file. Most zones are silent: what serves connections is made when
+ * the first one is accepted.
  */
 import assert from 'node:assert';
 import { dirname } from 'node:path';
@@ -46,33 +45,30 @@ const CONTESTED_MS = 1000;
 
 export type ZoneSocketState = 'new' | 'listening' | 'waiting' | 'stopping' | 'stopped';
 
-type Shared = Pick<ConnectionContext, 'handle' | 'observer' | 'limits' | 'scheduler' | 'watches'>;
-
 /** The scheduler, the watches, the memory quota and the timer serve the whole process. */
-export interface ZoneSocketOptions extends Shared {
+export interface ZoneSocketOptions extends Pick<
+  ConnectionContext,
+  'handle' | 'observer' | 'limits' | 'scheduler' | 'watches'
+> {
   readonly zonename: string;
   /** Host path of the socket; its directory is made where needed. */
   readonly path: string;
-  /** Its own when it is left out. */
-  readonly memory?: MemoryQuota;
+  readonly memory: MemoryQuota;
   readonly timer: PeriodicTimer;
   readonly log: ThrottledLogSink;
   /** May throw a SystemError: then the connection is refused. */
   readonly peerOf: (fd: number) => PeerCredential;
-  readonly allowed: (peer: PeerCredential) => boolean;
   /**
-   * What an allowed peer may do; everything when left out. On illumos the mode of a socket file keeps nobody out
-   * (socksubr.c, so_ux_lookup): only programs of XPG4_2 or lx are checked against it.
+   * On illumos the mode of a socket file keeps nobody out (socksubr.c, so_ux_lookup): only programs of XPG4_2 or lx are
+   * checked against it.
    */
-  readonly accessOf?: (peer: PeerCredential) => Access;
-  /** Root only when left out. */
-  readonly modes?: SocketModes;
-  readonly now?: () => number;
+  readonly accessOf: (peer: PeerCredential) => Access;
+  readonly modes: SocketModes;
 }
 
 const clock = (): number => performance.now();
 
-/** The link of one OS zone. Started once, when the zone is first seen; `stop` ends it for good. */
+/** The link of one OS zone. */
 export class ZoneSocket implements Link, PeriodicTask {
   private static readonly states: States<ZoneSocketState, ZoneSocket> = {
     new: { next: ['listening', 'waiting', 'stopping'], enter: () => undefined },
@@ -91,24 +87,19 @@ export class ZoneSocket implements Link, PeriodicTask {
 
   readonly path: string;
   private readonly machine: Fsm<ZoneSocketState, ZoneSocket>;
-  private readonly now: () => number;
   private errors: ThrottledLog | null = null;
   private losses: ThrottledLog | null = null;
-  /** When the file was found missing; null while it is there. */
+  /** When the file was found missing. */
   private lostAt: number | null = null;
   private manager: ConnectionManager | null = null;
   private bound: Bound<Listener> | null = null;
-  /** Resolves when the listeners that were replaced are closed. */
-  private replaced: Promise<void> | null = null;
   private listeningAt = 0;
   private readonly backoff = new Backoff(FIRST_RETRY_MS, LAST_RETRY_MS);
-  private contested = false;
   private stopped: Promise<void> | null = null;
 
   constructor(private readonly options: ZoneSocketOptions) {
     const { zonename, path } = options;
     this.path = path;
-    this.now = options.now ?? clock;
     this.machine = new Fsm<ZoneSocketState, ZoneSocket>(zonename, ZoneSocket.states, 'new', this);
     this.machine.start();
   }
@@ -163,9 +154,11 @@ export class ZoneSocket implements Link, PeriodicTask {
     }
     try {
       if (!isStill(this.bound.identity, this.path)) {
-        this.contested = this.now() - this.listeningAt < CONTESTED_MS;
+        if (performance.now() - this.listeningAt >= CONTESTED_MS) {
+          this.backoff.reset();
+        }
         this.backoff.atLeast(SETTLE_MS);
-        this.lostAt ??= this.now();
+        this.lostAt = performance.now();
         this.machine.goto('waiting');
       }
     } catch (err) {
@@ -175,12 +168,12 @@ export class ZoneSocket implements Link, PeriodicTask {
 
   private enterListening(handle: StateHandle<ZoneSocketState>): void {
     const { timer, log } = this.options;
-    this.listeningAt = this.now();
+    this.listeningAt = performance.now();
     if (this.lostAt !== null) {
       // Logged only now that it is there again: a zone that is deleted loses its directory before its event.
-      const away_ms = Math.round(this.now() - this.lostAt);
+      const away_ms = Math.round(this.listeningAt - this.lostAt);
       this.lostAt = null;
-      this.losses ??= new ThrottledLog(log, this.now);
+      this.losses ??= new ThrottledLog(log, clock);
       const fields = { path: this.path, away_ms };
       this.losses.warn(fields, 'zone socket was removed or replaced; created it again');
     }
@@ -206,7 +199,10 @@ export class ZoneSocket implements Link, PeriodicTask {
   /** Replaces whatever is at the path by a new socket. The one before is closed after that. */
   private bind(): 'listening' | 'waiting' {
     const before = this.bound;
-    const accept = (stream: Stream): void => this.accept(stream);
+    const accept = (stream: Stream): void => {
+      this.manager ??= new ConnectionManager(this.options);
+      this.manager.accept(stream);
+    };
     const failed = (err: unknown): void => this.warn(err, 'cannot accept a connection');
     const listen = (path: string): Listener => listenUnix(path, accept, failed);
     try {
@@ -216,23 +212,15 @@ export class ZoneSocket implements Link, PeriodicTask {
       return 'waiting';
     }
     if (before !== null) {
-      this.replaced = closeListener(before.listener);
-    }
-    if (!this.contested) {
-      this.backoff.reset();
+      void closeListener(before.listener);
     }
     return 'listening';
   }
 
-  private accept(stream: Stream): void {
-    this.manager ??= new ConnectionManager(this.options, this.now);
-    this.manager.accept(stream);
-  }
-
   private async end(graceMs: number): Promise<void> {
     this.machine.goto('stopping');
-    await this.replaced;
     if (this.bound !== null) {
+      // Those before it are closed by then.
       await closeListener(this.bound.listener);
     }
     await this.manager?.close(graceMs);
@@ -240,7 +228,7 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   private warn(err: unknown, msg: string): void {
-    this.errors ??= new ThrottledLog(this.options.log, this.now);
+    this.errors ??= new ThrottledLog(this.options.log, clock);
     this.errors.warn({ err, path: this.path }, msg);
   }
 }
@@ -259,23 +247,16 @@ class ConnectionManager {
   private stopChecks: (() => void) | null = null;
   private onEmpty: () => void = () => undefined;
 
-  constructor(
-    private readonly options: ZoneSocketOptions,
-    now: () => number,
-  ) {
+  constructor(private readonly options: ZoneSocketOptions) {
     const { handle, observer, limits, scheduler, watches, memory } = options;
     const quota = new ZoneQuota(limits, memory);
     const queue = new RunQueue();
-    this.context = { handle, observer, limits, scheduler, queue, quota, watches, now };
+    this.context = { handle, observer, limits, scheduler, queue, quota, watches, now: clock };
   }
 
   accept(stream: Stream): void {
-    const { observer, limits, timer } = this.options;
-    const isFull = this.open.size >= limits.connections;
-    if (isFull && !this.closed) {
-      observer.refused('connections', { limit: limits.connections });
-    }
-    const origin = isFull || this.closed ? null : this.identify(stream);
+    const { observer, timer } = this.options;
+    const origin = this.closed ? null : this.identify(stream);
     if (origin === null) {
       stream.destroy();
       return;
@@ -322,19 +303,22 @@ class ConnectionManager {
 
   /** Where a connection comes from; null when it may not come. */
   private identify({ fd }: Stream): Origin | null {
-    const { zonename, peerOf, allowed, accessOf, observer } = this.options;
+    const { zonename, peerOf, accessOf, observer, limits } = this.options;
+    if (this.open.size >= limits.connections) {
+      observer.refused('connections', { limit: limits.connections });
+      return null;
+    }
     if (fd === undefined) {
       return null;
     }
     try {
       const peer = peerOf(fd);
-      const isAllowed = allowed(peer);
-      const access = isAllowed ? (accessOf?.(peer) ?? 'all') : 'none';
-      if (access !== 'none') {
+      const access = accessOf(peer);
+      if (access === 'all' || access === 'read') {
         return { zonename, peer, readOnly: access === 'read' };
       }
       const { zoneid, pid, uid } = peer;
-      observer.refused(isAllowed ? 'uid' : 'peer', { zoneid, pid, uid });
+      observer.refused(access, { zoneid, pid, uid });
     } catch (err) {
       // A peer that is gone again has no credential.
       observer.refused('peer', { code: codeOf(err), reason: messageOf(err) });

@@ -1,18 +1,17 @@
 /*
  * The WATCH requests that wait, of all zones: who is asked again, and when.
  *
- *   park -> [its zone's waiters] --the zone's data may be others: hint, or found by a check--> wake
- *              |  [its deadline]  --------------------------------------------------------> wake
- *              `--unpark
+ *   park -> waits -- the zone's data may be others: hint, or found by a check --> woken
+ *             |  `-- its time is over ------------------------------------------> woken
+ *             `--unpark
  *
  * Whoever is woken is handled again, and parks again where its token is the same: nothing here knows tokens. A
  * change that we make or that vminfod tells comes as a hint. All others are found by a stat of the files of the zones
- * that somebody waits in, never of others: each at least every MAX_CHECK_MS, and every CHECK_MS while they are few. One
- * timer serves all waiters, and exists only while there are some.
+ * that somebody waits in, never of others: each at least every MAX_CHECK_MS, and every CHECK_MS while they are few.
  */
 
 import type { DataVersion } from '../platform/files';
-import { oncePerIteration } from '../lib/scheduler';
+import { TaskQueue } from '../lib/scheduler';
 
 /** From one check of a zone to the next while few zones are waited for. */
 const CHECK_MS = 100;
@@ -20,7 +19,7 @@ const CHECK_MS = 100;
 const MAX_CHECK_MS = 700;
 /** Zones checked in a second, above which checks become fewer: one is three stats, about 10 microseconds. */
 const CHECKS_PER_SECOND = 1500;
-/** Of the timer. */
+/** How often zones are looked for whose check is due. */
 const TICK_MS = 50;
 /** What is left after this is done in the next iteration of the event loop: guests are served in between. */
 const WORK_MS = 2;
@@ -35,6 +34,7 @@ export interface WaitingWatch {
   seen: DataVersion;
   /** On the clock, ms: then it is answered as it is. */
   readonly until: number;
+  readonly timer: NodeJS.Timeout;
   readonly onWoken: () => void;
   /** True: it is to be handled again. */
   woken: boolean;
@@ -45,6 +45,7 @@ interface WatchedZone {
   readonly waiting: Set<WaitingWatch>;
   /** Null: whoever waits has to be woken at the next check. */
   version: string | null;
+  /** When its last check was due. */
   checkedAt: number;
 }
 
@@ -54,21 +55,19 @@ export class Watches {
   waiting = 0;
   /** In the order of their last checks. */
   private readonly zones = new Map<string, WatchedZone>();
-  /** By the number of the tick in which their time is over. */
-  private readonly slots = new Map<number, Set<WaitingWatch>>();
+  private readonly work: TaskQueue;
   private timer: NodeJS.Timeout | null = null;
-  /** Whose watches are woken, and those of all before. */
-  private lastSlot = 0;
-  private readonly goOn = oncePerIteration(() => this.tick());
 
   /**
    * @param version stats a zone's data; to be asked before the token is made that is waited with
-   * @param now a clock in ms that never goes back, of whole waits
+   * @param now a clock in ms that never goes back
    */
   constructor(
     readonly version: (zonename: string) => DataVersion,
     private readonly now: () => number = () => performance.now(),
-  ) {}
+  ) {
+    this.work = new TaskQueue({ ms: WORK_MS }, now);
+  }
 
   /**
    * Waits until the data may be another than that of `seen`, or until `until`.
@@ -83,41 +82,32 @@ export class Watches {
     if (zone.version !== seen.text || !seen.settled) {
       zone.version = null;
     }
-    const watch = { zone, seen, until, onWoken, woken: false };
+    const timer = setTimeout(() => {
+      this.work.add(() => this.wake(watch, watch.seen));
+    }, until - this.now()).unref();
+    const watch = { zone, seen, until, timer, onWoken, woken: false };
     zone.waiting.add(watch);
-    const due = this.slots.get(slotOf(watch));
-    if (due === undefined) {
-      this.slots.set(slotOf(watch), new Set([watch]));
-    } else {
-      due.add(watch);
-    }
     this.waiting++;
-    if (this.timer === null) {
-      this.lastSlot = Math.floor(this.now() / TICK_MS) - 1;
-      this.timer = setInterval(() => this.tick(), TICK_MS).unref();
-    }
+    this.timer ??= setInterval(() => this.tick(), TICK_MS).unref();
     return watch;
   }
 
-  /** Does not wait any more. Idempotent. */
-  unpark(watch: WaitingWatch): void {
-    const { zone } = watch;
+  /** Does not wait any more. @returns false where it did not */
+  unpark(watch: WaitingWatch): boolean {
+    const { zone, timer } = watch;
     if (!zone.waiting.delete(watch)) {
-      return;
+      return false;
     }
+    clearTimeout(timer);
     if (zone.waiting.size === 0) {
       this.zones.delete(zone.zonename);
-    }
-    const due = this.slots.get(slotOf(watch));
-    due?.delete(watch);
-    if (due?.size === 0) {
-      this.slots.delete(slotOf(watch));
     }
     this.waiting--;
     if (this.waiting === 0) {
       clearInterval(this.timer ?? undefined);
       this.timer = null;
     }
+    return true;
   }
 
   /** The data of a zone may have changed: it is checked now. */
@@ -128,38 +118,27 @@ export class Watches {
     }
   }
 
-  /** Wakes those whose time is over, and checks the zones that are due. The timer calls it. */
+  /** Has the zones checked that are due. The timer calls it. */
   tick(): void {
     const now = this.now();
-    const end = now + WORK_MS;
-    for (const slot = Math.floor(now / TICK_MS); this.lastSlot < slot; this.lastSlot++) {
-      for (const watch of [...(this.slots.get(this.lastSlot + 1) ?? [])]) {
-        if (this.now() > end) {
-          this.goOn();
-          return;
-        }
-        this.wake(watch, watch.seen);
-      }
-    }
     const spreadMs = (1000 * this.zones.size) / CHECKS_PER_SECOND;
     const checkMs = Math.min(MAX_CHECK_MS, Math.max(CHECK_MS, spreadMs));
     for (const zone of this.zones.values()) {
       if (now - zone.checkedAt < checkMs - TICK_MS / 2) {
         break;
       }
-      if (this.now() > end) {
-        this.goOn();
-        return;
-      }
-      this.check(zone);
+      zone.checkedAt = now;
+      // To the end of the order.
+      this.zones.delete(zone.zonename);
+      this.zones.set(zone.zonename, zone);
+      this.work.add(() => this.check(zone));
     }
   }
 
   private check(zone: WatchedZone): void {
-    zone.checkedAt = this.now();
-    // To the end of the order.
-    this.zones.delete(zone.zonename);
-    this.zones.set(zone.zonename, zone);
+    if (zone.waiting.size === 0) {
+      return;
+    }
     const seen = this.version(zone.zonename);
     const isSame = seen.text === zone.version;
     zone.version = seen.settled ? seen.text : null;
@@ -172,14 +151,10 @@ export class Watches {
   }
 
   private wake(watch: WaitingWatch, seen: DataVersion): void {
-    this.unpark(watch);
-    watch.woken = true;
-    watch.seen = seen;
-    watch.onWoken();
+    if (this.unpark(watch)) {
+      watch.woken = true;
+      watch.seen = seen;
+      watch.onWoken();
+    }
   }
-}
-
-/** The tick in which its time is over. */
-function slotOf({ until }: WaitingWatch): number {
-  return Math.ceil(until / TICK_MS);
 }

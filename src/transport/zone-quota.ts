@@ -1,25 +1,21 @@
 /*
  * What connections may make us hold: the account of each, the quota of its zone, and that of the process.
  *
- *   connection  --fits? waits--> zone quota --fits? waits--> memory quota, one for the process
- *               <--room made---             <--room made---
- *
  * Everything held for a zone is in its account: requests that were read, replies that are being built, and replies that
- * its peers have not read, those in the kernel's buffers included. A large request or reply gets its room in both quotas
- * before it is held. Small ones are always served, so that one greedy program does not take the metadata from its
- * neighbours in the zone. What is bigger than SMALL_BYTES waits for its room:
+ * its peers have not read, those in the kernel's buffers included. Small ones are always served, so that one greedy
+ * program does not take the metadata from its neighbours in the zone. What is bigger than SMALL_BYTES waits, first come,
+ * first served, until its room is reserved in both quotas:
  *
  *   replies    a large one is built when the zone's replies stay within its limit with it
- *   requests   one connection at a time may read a large line, first come, first served: it has the line slot
+ *   requests   one connection of a zone at a time reads a large line: it has the line slot
  *
- * Within a zone a connection that others wait for is closed by its own idle check, which asks `hasWaiters` and
- * `lineHasWaiters`. While the zones together are at the limit, a zone that holds much is not read. Then, and while a zone
- * waits, a timer makes room: it closes connections of the zones that hold most, where their peers have not moved for a
- * while, and serves the waiting zones, the one that holds least first.
+ * Within a zone a connection that others wait for is closed by its own idle check. While the zones together are at the
+ * limit, a zone that holds much is not read. Then, and while a zone waits, a timer makes room: it closes connections of
+ * the zones that hold most, where their peers have not moved for a while, and serves the waiting zones.
  */
 import type { Stream } from '../platform/stream';
+import type { DataRequest } from '../protocol/request';
 import { SMALL_BYTES, type LinkLimits } from './link';
-import { ReplySizes } from './reply-sizes';
 
 /** A zone that holds no more than this is served whatever the others hold: to close its connections gains nothing. */
 const MODEST_BYTES = 4 * SMALL_BYTES;
@@ -28,13 +24,16 @@ const TICK_MS = 20;
 /** A peer that has read nothing for so long is closed when others need the memory. */
 const STALLED_MS = 250;
 
+/** Large replies of a zone whose size is remembered: their values are 4 MiB together, of 16 KiB at least. */
+const MAX_SIZES = 256;
+
 /** A connection, as its account knows it. */
 export interface AccountOwner {
   /** Bytes of requests that were read and not answered yet. */
   readonly requestBytes: number;
   /** True while its peer can only wait: for its turn, for the handler, or for a reply that is being built. */
   readonly running: boolean;
-  /** There is room for what it waited for, or may be. */
+  /** There is room for what it waited for. */
   proceed(): void;
   /** Closes it: others need what it holds. */
   evict(): void;
@@ -46,6 +45,8 @@ export class ConnectionAccount {
   replyBytes = 0;
   /** Of them: room for a large reply that is fetched or built. */
   reservedBytes = 0;
+  /** Room for a large line, besides the bytes of it that were read. */
+  private lineBytes = 0;
   private requestBytes = 0;
   /** Of large replies: what the kernel took, and the peer had not read when it was counted last. */
   private kernelBytes = 0;
@@ -77,9 +78,15 @@ export class ConnectionAccount {
     this.movedAt = now;
   }
 
-  /** Room for a large reply, before it is fetched or built; 0: no longer. */
+  /** Room for a large reply; 0: no longer. The quota reserves it. */
   reserve(bytes: number): void {
     this.reservedBytes = bytes;
+    this.update();
+  }
+
+  /** Room for a large line; 0: no longer. The quota reserves it. */
+  reserveLine(bytes: number): void {
+    this.lineBytes = bytes;
     this.update();
   }
 
@@ -94,9 +101,9 @@ export class ConnectionAccount {
 
   /** Counts what is held now, after any change. */
   update(): void {
-    const { closed, reservedBytes, stream, kernelBytes, owner } = this;
+    const { closed, reservedBytes, stream, kernelBytes, lineBytes, owner } = this;
     const replyBytes = closed ? 0 : reservedBytes + stream.buffered + kernelBytes;
-    const requestBytes = closed ? 0 : owner.requestBytes;
+    const requestBytes = closed ? 0 : lineBytes + owner.requestBytes;
     const moreReplies = replyBytes - this.replyBytes;
     const moreRequests = requestBytes - this.requestBytes;
     if (moreReplies !== 0 || moreRequests !== 0) {
@@ -127,45 +134,97 @@ export class ConnectionAccount {
   }
 }
 
+/** The connections of a zone that wait for room of one kind, in their order, and how much each needs, bytes. */
+class WaitList {
+  private readonly waiting = new Map<ConnectionAccount, number>();
+
+  constructor(
+    private readonly fits: (bytes: number) => boolean,
+    private readonly reserve: (account: ConnectionAccount, bytes: number) => void,
+  ) {}
+
+  get size(): number {
+    return this.waiting.size;
+  }
+
+  /** What the first needs; 0 where none waits. */
+  get wantedBytes(): number {
+    const [wanted = 0] = this.waiting.values();
+    return wanted;
+  }
+
+  /** Reserves the room. False: it waits. */
+  take(account: ConnectionAccount, bytes: number): boolean {
+    if (this.waiting.size === 0 && this.fits(bytes)) {
+      this.reserve(account, bytes);
+      return true;
+    }
+    this.waiting.set(account, bytes);
+    return false;
+  }
+
+  remove(account: ConnectionAccount): void {
+    this.waiting.delete(account);
+  }
+
+  wake(): void {
+    for (const account of [...this.waiting.keys()]) {
+      const bytes = this.waiting.get(account);
+      // Not there any more: one that was served before has served it.
+      if (bytes !== undefined) {
+        if (!this.fits(bytes)) {
+          return;
+        }
+        this.waiting.delete(account);
+        this.reserve(account, bytes);
+        account.owner.proceed();
+      }
+    }
+  }
+}
+
 /** What one zone's connections hold. */
 export class ZoneQuota {
-  /** How large the zone's large replies were when they were built last. */
-  readonly sizes = new ReplySizes();
   /** Bytes of replies that are being built or that no peer has read yet, over all connections. */
   replyBytes = 0;
   /** Bytes in all. */
   heldBytes = 0;
   /** Accounts that hold something. */
   private readonly holders = new Set<ConnectionAccount>();
-  /** Those that wait to build a large reply, and how large. */
-  private readonly waiting = new Map<ConnectionAccount, number>();
-  /** Those that are not read until others hold less. */
-  private readonly unread = new Set<ConnectionAccount>();
-  /** The first one has the line slot, the others wait for it. */
-  private readonly lineSlots = new Set<ConnectionAccount>();
-  /** What the line slot has reserved. */
-  private lineBytes = 0;
+  private readonly replies = new WaitList(
+    (bytes) => this.hasReplyRoom(bytes),
+    (account, bytes) => account.reserve(bytes),
+  );
+  private readonly lines = new WaitList(
+    (bytes) => this.lineHolder === null && this.memory.fits(bytes),
+    (account, bytes) => {
+      this.lineHolder = account;
+      account.reserveLine(bytes);
+    },
+  );
+  private lineHolder: ConnectionAccount | null = null;
+  /** What large replies came to when they were built last, bytes, and what GETALL did, where it was small too. */
+  private readonly sizes = new Map<string, number>();
 
-  /** @param limits may change while it is used @param memory of the process; its own when left out */
+  /** @param limits may change while it is used */
   constructor(
     private readonly limits: Pick<LinkLimits, 'replyBytes' | 'lineBytes'>,
-    private readonly memory: MemoryQuota = new MemoryQuota(),
+    private readonly memory: MemoryQuota,
   ) {}
 
-  /** What the first that waits needs, bytes; 0 where none waits. */
+  /** What the next that waits for memory needs, bytes; 0 where none waits. */
   get wantedBytes(): number {
-    const [wanted] = this.waiting.values();
-    return wanted ?? (this.lineWaits ? this.slotBytes : 0);
+    return this.replies.wantedBytes || (this.lineHolder === null ? this.lines.wantedBytes : 0);
   }
 
   /** True: one waits for others to read their replies. */
   get hasWaiters(): boolean {
-    return this.waiting.size > 0;
+    return this.replies.size > 0;
   }
 
-  /** True: one waits for the line slot. */
-  get lineHasWaiters(): boolean {
-    return this.lineSlots.size > 1;
+  /** True: others wait for the line that this connection sends. */
+  isWantedLine(account: ConnectionAccount): boolean {
+    return this.lineHolder === account && this.lines.size > 0;
   }
 
   /** An account holds more or less than before. */
@@ -175,107 +234,93 @@ export class ZoneQuota {
     } else {
       this.holders.delete(account);
     }
-    this.add(replies, requests);
-    if (replies < 0 && this.waiting.size > 0) {
+    this.replyBytes += replies;
+    this.heldBytes += replies + requests;
+    this.memory.changed(this, replies + requests);
+    if (replies < 0 && this.replies.size > 0) {
       this.wake();
     }
   }
 
   /**
-   * Whether a large reply of so many bytes may be fetched or built now; then it must be in the account when the caller
-   * returns. Else `proceed` is called when it may, and the room is reserved. `isNew`: it did not wait already.
+   * Reserves room for a large reply, before it is fetched or built. False: there is none, and the connection's
+   * `proceed` is called when it is reserved.
    */
-  reply(
-    account: ConnectionAccount,
-    bytes: number,
-  ): { readonly fits: boolean; readonly isNew: boolean } {
+  takeReplyRoom(account: ConnectionAccount, bytes: number): boolean {
     if (bytes <= account.reservedBytes) {
-      return { fits: true, isNew: false };
+      return true;
     }
-    const isNew = !this.waiting.has(account);
     this.cancel(account);
-    if (this.waiting.size === 0 && !this.hasRoom(bytes)) {
+    if (this.replies.size === 0 && !this.hasReplyRoom(bytes)) {
       this.recount();
     }
-    if (this.waiting.size === 0 && this.hasRoom(bytes)) {
-      return { fits: true, isNew: false };
+    return this.tookOrWaits(this.replies.take(account, bytes));
+  }
+
+  /**
+   * The room that a reply needs before it is fetched, bytes, since a long value is read from its file each time; 0 where
+   * it was small, or is unknown. A size that changed meanwhile is found out when the reply is fetched.
+   */
+  expectedBytes(request: DataRequest): number {
+    // Of all that there is: it is taken for as large as any may be until one was built.
+    const unknown = request.kind === 'getall' ? this.limits.replyBytes : 0;
+    return this.sizes.size === 0 ? unknown : (this.sizes.get(labelOf(request)) ?? unknown);
+  }
+
+  noteBytes(request: DataRequest, bytes: number): void {
+    const isSmall = bytes <= SMALL_BYTES;
+    if (isSmall && request.kind !== 'getall') {
+      if (this.sizes.size > 0) {
+        this.sizes.delete(labelOf(request));
+      }
+      return;
     }
-    this.waiting.set(account, bytes);
-    this.memory.wait(this);
-    return { fits: false, isNew };
+    this.sizes.set(labelOf(request), isSmall ? 0 : bytes);
+    const [oldest = ''] = this.sizes.keys();
+    if (this.sizes.size > MAX_SIZES) {
+      this.sizes.delete(oldest);
+    }
   }
 
   /** No large reply is fetched, built or waited for any more. */
   cancel(account: ConnectionAccount): void {
-    this.waiting.delete(account);
+    this.replies.remove(account);
     account.reserve(0);
   }
 
-  /** Whether a connection may be read. False: its `proceed` is called when it may. */
-  mayRead(account: ConnectionAccount): boolean {
-    if (this.hasReadRoom) {
-      return true;
-    }
-    this.unread.add(account);
-    this.memory.wait(this);
-    return false;
+  /** Whether connections may be read. False: to be asked again at the next idle check. */
+  get mayRead(): boolean {
+    return this.heldBytes <= MODEST_BYTES || !this.memory.full;
   }
 
   /** Whether a large line may be read now. False: `proceed` is called when it may. */
   takeLineSlot(account: ConnectionAccount): boolean {
-    this.lineSlots.add(account);
-    const [first] = this.lineSlots;
-    return first === account && this.reserveLine();
-  }
-
-  hasLineSlot(account: ConnectionAccount): boolean {
-    const [first] = this.lineSlots;
-    return first === account && this.lineBytes > 0;
+    // Its bytes are counted as they are read; decoded they are twice as much.
+    const bytes = 2 * this.limits.lineBytes;
+    return this.lineHolder === account || this.tookOrWaits(this.lines.take(account, bytes));
   }
 
   /** It no longer holds a large line. */
   releaseLineSlot(account: ConnectionAccount): void {
-    if (this.lineSlots.size === 0) {
-      return;
-    }
-    const [first] = this.lineSlots;
-    this.lineSlots.delete(account);
-    if (first === account) {
-      this.add(0, -this.lineBytes);
-      this.lineBytes = 0;
-      this.offerLine();
+    this.lines.remove(account);
+    if (this.lineHolder === account) {
+      this.lineHolder = null;
+      account.reserveLine(0);
+      this.lines.wake();
+      this.tookOrWaits(this.lines.size === 0);
     }
   }
 
   /** Its connection is closed. */
   remove(account: ConnectionAccount): void {
-    this.waiting.delete(account);
-    this.unread.delete(account);
+    this.replies.remove(account);
     this.releaseLineSlot(account);
   }
 
-  /** Gives room to those that wait, as long as there is some. @returns whether one still waits */
-  wake(): boolean {
-    for (const account of [...this.waiting.keys()]) {
-      // One that was served before may have served others.
-      const bytes = this.waiting.get(account);
-      if (bytes === undefined) {
-        continue;
-      }
-      if (!this.hasRoom(bytes)) {
-        break;
-      }
-      this.waiting.delete(account);
-      account.reserve(bytes);
-      account.owner.proceed();
-    }
-    this.offerLine();
-    if (this.unread.size > 0 && this.hasReadRoom) {
-      const readable = [...this.unread];
-      this.unread.clear();
-      readable.forEach(({ owner }) => owner.proceed());
-    }
-    return this.waiting.size > 0 || this.unread.size > 0 || this.lineWaits;
+  /** Gives room to those that wait, as long as there is some. */
+  wake(): void {
+    this.replies.wake();
+    this.lines.wake();
   }
 
   /** Counts again what peers have not read. */
@@ -287,8 +332,8 @@ export class ZoneQuota {
 
   /** Closes connections that have not moved for `stillMs`. @returns what they held, about `bytes` or all */
   evict(stillMs: number, bytes: number): number {
-    const isModest = this.heldBytes <= MODEST_BYTES;
     let freed = 0;
+    const isModest = this.heldBytes <= MODEST_BYTES;
     for (const account of isModest ? [] : [...this.holders].sort((a, b) => b.held - a.held)) {
       if (freed < bytes && account.stillMs >= stillMs) {
         freed += account.held;
@@ -298,58 +343,28 @@ export class ZoneQuota {
     return freed;
   }
 
-  private get hasReadRoom(): boolean {
-    return !this.memory.full || this.heldBytes <= MODEST_BYTES;
-  }
-
-  private get lineWaits(): boolean {
-    return this.lineSlots.size > 0 && this.lineBytes === 0;
-  }
-
-  /** A line is in the account as it is read; its decoded parts are twice as much. */
-  private get slotBytes(): number {
-    return 2 * this.limits.lineBytes;
-  }
-
-  /** @returns whether the line slot has its room */
-  private reserveLine(): boolean {
-    if (this.lineBytes === 0 && this.memory.fits(this.slotBytes)) {
-      this.lineBytes = this.slotBytes;
-      this.add(0, this.lineBytes);
-    } else if (this.lineBytes === 0) {
-      this.memory.wait(this);
-    }
-    return this.lineBytes > 0;
-  }
-
-  private offerLine(): void {
-    const [first] = this.lineSlots;
-    if (this.lineWaits && this.reserveLine()) {
-      first?.owner.proceed();
-    }
-  }
-
-  private hasRoom(bytes: number): boolean {
+  private hasReplyRoom(bytes: number): boolean {
     const fits = this.replyBytes === 0 || this.replyBytes + bytes <= this.limits.replyBytes;
     return fits && this.memory.fits(bytes);
   }
 
-  private add(replies: number, requests: number): void {
-    this.replyBytes += replies;
-    this.heldBytes += replies + requests;
-    this.memory.changed(this, replies + requests);
+  private tookOrWaits(took: boolean): boolean {
+    if (!took) {
+      this.memory.wait(this);
+    }
+    return took;
   }
 }
 
 /** What the connections of all zones hold. One serves the process. */
 export class MemoryQuota {
-  private readonly holders = new Set<ZoneQuota>();
-  private readonly waiting = new Set<ZoneQuota>();
+  /** Those that hold something, or wait. */
+  private readonly zones = new Set<ZoneQuota>();
   private used = 0;
   private timer: NodeJS.Timeout | null = null;
 
   /** @param limit bytes; asked for each time, since the configuration can change */
-  constructor(private readonly limit: () => number = () => Infinity) {}
+  constructor(private readonly limit: () => number) {}
 
   get full(): boolean {
     return this.used >= this.limit();
@@ -364,9 +379,9 @@ export class MemoryQuota {
   changed(zone: ZoneQuota, bytes: number): void {
     this.used += bytes;
     if (zone.heldBytes > 0) {
-      this.holders.add(zone);
-    } else {
-      this.holders.delete(zone);
+      this.zones.add(zone);
+    } else if (zone.wantedBytes === 0) {
+      this.zones.delete(zone);
     }
     if (this.full) {
       this.startTimer();
@@ -375,42 +390,30 @@ export class MemoryQuota {
 
   /** The zone is woken until it no longer waits. */
   wait(zone: ZoneQuota): void {
-    this.waiting.add(zone);
+    this.zones.add(zone);
     this.startTimer();
   }
 
-  /** Makes room and serves waiting zones. Exposed for tests; the timer calls it. */
+  /** Makes room and serves waiting zones, the one that holds least first. The timer calls it. */
   tick(): void {
-    for (const zone of [...this.holders]) {
+    for (const zone of [...this.zones]) {
       zone.recount();
     }
-    if (this.full || this.waiting.size > 0) {
-      this.makeRoom();
-    }
-    for (const zone of [...this.waiting].sort((a, b) => a.heldBytes - b.heldBytes)) {
-      if (!zone.wake()) {
-        this.waiting.delete(zone);
-      }
-    }
-    if (this.waiting.size === 0 && !this.full) {
+    const byHeld = [...this.zones].sort((a, b) => a.heldBytes - b.heldBytes);
+    const waiting = byHeld.filter(({ wantedBytes }) => wantedBytes > 0);
+    this.makeRoom(byHeld.reverse(), waiting[0]);
+    waiting.forEach((zone) => zone.wake());
+    if (!this.full && !waiting.some(({ wantedBytes }) => wantedBytes > 0)) {
       clearInterval(this.timer ?? undefined);
       this.timer = null;
     }
   }
 
-  /** Closes stalled connections, in zones that hold more than those that wait. */
-  private makeRoom(): void {
-    let least = Infinity;
-    let wanted = 0;
-    for (const zone of this.waiting) {
-      if (zone.wantedBytes > 0 && zone.heldBytes < least) {
-        least = zone.heldBytes;
-        wanted = zone.wantedBytes;
-      }
-    }
-    let excess = this.used + wanted - this.limit();
-    for (const zone of [...this.holders].sort((a, b) => b.heldBytes - a.heldBytes)) {
-      if (excess <= 0 || (!this.full && zone.heldBytes <= least)) {
+  /** Closes stalled connections, in zones that hold more than the one that waits. */
+  private makeRoom(zones: readonly ZoneQuota[], waiting: ZoneQuota | undefined): void {
+    let excess = this.used + (waiting?.wantedBytes ?? 0) - this.limit();
+    for (const zone of zones) {
+      if (excess <= 0 || (!this.full && zone.heldBytes <= (waiting?.heldBytes ?? Infinity))) {
         return;
       }
       excess -= zone.evict(STALLED_MS, excess);
@@ -420,4 +423,8 @@ export class MemoryQuota {
   private startTimer(): void {
     this.timer ??= setInterval(() => this.tick(), TICK_MS).unref();
   }
+}
+
+function labelOf(request: DataRequest): string {
+  return 'key' in request ? `${request.kind} ${request.key}` : request.kind;
 }

@@ -270,10 +270,14 @@ describe('listening unix sockets', () => {
     assert.strictEqual((await client.least(2 * MIB)).length, 2 * MIB);
   });
 
-  it('drain at once where the kernel had room for all', async () => {
+  it('drain at once where much was written and the kernel had room for all', async () => {
     listen();
     const { owner } = await pair();
     owner.stream.write(Buffer.from('short'));
+    await Promise.resolve();
+    assert.deepStrictEqual(owner.log, []);
+    owner.stream.write(Buffer.alloc(20 * 1024));
+    assert.ok(owner.stream.needsDrain);
     await Promise.resolve();
     assert.deepStrictEqual(owner.log, ['drained']);
     assert.strictEqual(owner.stream.buffered, 0);

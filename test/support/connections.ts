@@ -12,7 +12,7 @@ import { DEFAULT_LINK_LIMITS, type Handle, type LinkLimits } from '../../src/tra
 import { NetStream } from '../../src/transport/net-stream';
 import { PortConnection } from '../../src/transport/serial-input';
 import { Watches } from '../../src/transport/watches';
-import { ZoneQuota, type MemoryQuota } from '../../src/transport/zone-quota';
+import { MemoryQuota, ZoneQuota } from '../../src/transport/zone-quota';
 import { acceptedPair, duplexPair } from './duplex-pair';
 import { Peer } from './peer';
 import { Recorder } from './recorder';
@@ -46,7 +46,7 @@ export class ConnectionWorld {
   private readonly peers: Peer[] = [];
   private readonly values = new Map<string, string>([['k', 'value']]);
 
-  constructor(limits: Partial<LinkLimits> = {}, memory?: MemoryQuota) {
+  constructor(limits: Partial<LinkLimits> = {}, memory = new MemoryQuota(() => Infinity)) {
     this.limits = { ...DEFAULT_LINK_LIMITS, ...limits };
     this.quota = new ZoneQuota(this.limits, memory);
   }

@@ -9,6 +9,7 @@ import { NodeMetrics } from '../../src/metrics';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import type { Reply } from '../../src/protocol/reply';
 import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
+import { MemoryQuota } from '../../src/transport/zone-quota';
 import { SerialLink, type SerialOptions } from '../../src/transport/serial-link';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from './eventually';
@@ -55,6 +56,7 @@ export class SerialWorld {
       metrics: this.metrics,
       ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
+      memory: new MemoryQuota(() => Infinity),
       scheduler: new Scheduler(),
       watches: unchangingWatches(),
       log: this.recorder,

@@ -4,6 +4,8 @@
  */
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
+import { ROOT_ONLY } from '../../src/transport/socket-file';
+import { MemoryQuota } from '../../src/transport/zone-quota';
 import { PeriodicTimer } from '../../src/lib/periodic-timer';
 import { Scheduler } from '../../src/lib/scheduler';
 import { ZoneSocket } from '../../src/transport/socket-server';
@@ -160,8 +162,10 @@ export class ServedZones {
       watches: unchangingWatches(),
       timer: this.timer,
       log,
+      memory: new MemoryQuota(() => Infinity),
+      modes: ROOT_ONLY,
       peerOf: () => ({ zoneid: 0, pid: 1, uid: 0 }),
-      allowed: () => true,
+      accessOf: () => 'all',
     });
     const link = this.options.link?.(socket, facts) ?? socket;
     const directory = this.options.directory?.(facts) ?? null;

@@ -237,15 +237,15 @@ describe('a connection', () => {
       it(`answers in order, a ${next} too, where a reply is larger than its room and memory is scarce`, async () => {
         const limit = 6000 * KIB;
         const memory = new MemoryQuota(() => limit);
-        world = new ConnectionWorld({ replyBytes: 4 * MIB }, memory);
+        world = new ConnectionWorld({ replyBytes: 4 * MIB, lineBytes: 128 * KIB }, memory);
         const other = new Member(new ZoneQuota(world.limits, memory));
         const reads = new Map<string, (reply: Reply) => void>();
         const { handle } = world;
         Object.defineProperty(world, 'handle', {
           value: (...asked: Parameters<Handle>): ReturnType<Handle> => {
-            const [, request] = asked;
-            return request.kind === 'get' && request.key.endsWith('big')
-              ? new Promise((resolve) => reads.set(request.key, resolve))
+            const key = asked[1].kind === 'get' ? asked[1].key : asked[1].kind;
+            return key === 'getall' || key === 'big'
+              ? new Promise((resolve) => reads.set(key, resolve))
               : handle(...asked);
           },
         });
@@ -254,33 +254,33 @@ describe('a connection', () => {
           return quiet();
         };
         const [first, second] = [await world.openSocket(), await world.openSocket()];
-        // What is known of their sizes is the room that they are given the next time.
-        for (const [{ peer, connection }, key] of [
-          [first, 'big'],
-          [second, 'other big'],
-        ] as const) {
-          peer.write(frame('00000001', 'GET', key));
-          await quiet();
-          await settle(key, 100 * KIB);
-          connection.checkIdle();
-        }
+        // What it comes to is the room that the next one is given.
+        first.peer.write(frame('00000001', 'GETALL'));
+        await quiet();
+        await settle('getall', 100 * KIB);
+        first.connection.checkIdle();
         const before = first.peer.text.length;
-        first.peer.write(frame('0000000a', 'GET', 'big'));
+        first.peer.write(frame('0000000a', 'GETALL'));
         await quiet();
         other.add(limit - world.quota.heldBytes + 4 * KIB);
-        second.peer.write(frame('0000000d', 'GET', 'other big'));
+        second.peer.write(frame('0000000d', 'GET', 'big'));
         await quiet();
+        await settle('big', 100 * KIB);
+        // The beginning of a large line waits for room too.
         first.peer.write(
-          next === 'GET' ? frame('0000000b', 'GET', 'k') : putFrame('0000000b', 'a', 'b'),
+          Buffer.concat([
+            next === 'GET' ? frame('0000000b', 'GET', 'k') : putFrame('0000000b', 'a', 'b'),
+            Buffer.alloc(20 * KIB, 'x'),
+          ]),
         );
         await quiet();
         // A zone whose work is short is served without an iteration of the event loop in between.
         world.queue.averageMs = 0.1;
-        await settle('big', 150 * KIB);
+        await settle('getall', 150 * KIB);
         other.add(-limit);
         await quiet();
-        await settle('other big', 100 * KIB);
-        await settle('big', 150 * KIB);
+        await settle('big', 100 * KIB);
+        await settle('getall', 150 * KIB);
         world.settle();
         await quiet();
         const replies = first.peer.text.slice(before).split('\n').slice(0, -1);
@@ -302,7 +302,8 @@ describe('a connection', () => {
         peer.socket.pause();
         peer.write(asked);
       }
-      await eventually(() => guests.every(({ connection }) => connection.received > 0));
+      const sent = guests.length * asked.length;
+      await eventually(() => world.recorder.receivedBytes === sent);
       await quiet();
       const before = world.asked.length;
       for (const { peer } of guests) {
@@ -345,6 +346,23 @@ describe('a connection', () => {
       for (const { peer } of opened) {
         await peer.least(21);
       }
+    });
+
+    it('is not read while memory is full and its zone holds much, and is again at an idle check after that', async () => {
+      world = new ConnectionWorld({}, new MemoryQuota(() => 60 * KIB));
+      const other = new Member(world.quota);
+      other.add(65 * KIB);
+      const { peer, connection } = await world.openSocket();
+      const answer = 'SUCCESS\nvalue\n.\n';
+      assert.strictEqual(await peer.ask('GET k\n', answer.length), answer);
+      peer.write('GET k\n');
+      await quiet();
+      connection.checkIdle();
+      await quiet();
+      assert.strictEqual(peer.text, answer);
+      other.add(-65 * KIB);
+      connection.checkIdle();
+      assert.strictEqual(await peer.least(2 * answer.length), answer + answer);
     });
 
     it('closes a connection that is silent for too long, and none that waits for a write', async () => {

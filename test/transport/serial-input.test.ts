@@ -15,10 +15,10 @@ describe('a connection to a serial port', () => {
   it('answers a newline a second after an unfinished line as a reset', async () => {
     for (const left of ['V2 21 433221a9 6f000', 'GET k', 'garbage', 'x'.repeat(100)]) {
       const dropped: number[] = [];
-      const { peer, connection } = await world.openPort((bytes) => dropped.push(bytes));
-      const before = connection.received;
+      const { peer } = await world.openPort((bytes) => dropped.push(bytes));
+      const before = world.recorder.receivedBytes;
       peer.write(left);
-      await eventually(() => connection.received === before + left.length);
+      await eventually(() => world.recorder.receivedBytes === before + left.length);
       world.later += 1000;
       assert.strictEqual(await peer.ask('\n', 16), 'invalid command\n', left);
       assert.deepStrictEqual(dropped, [left.length]);
@@ -27,27 +27,27 @@ describe('a connection to a serial port', () => {
   });
 
   it('answers it as a reset also behind the NULs of a port that is opened', async () => {
-    const { peer, connection } = await world.openPort();
+    const { peer } = await world.openPort();
     const left = 'V2 21 433221a9 6f000';
     for (const [n, opening] of ['\0', '\0\0\0'].entries()) {
-      const before = connection.received;
+      const before = world.recorder.receivedBytes;
       peer.write(left);
-      await eventually(() => connection.received === before + left.length);
+      await eventually(() => world.recorder.receivedBytes === before + left.length);
       world.later += 1000;
       if (n > 0) {
         // They may come by themselves.
         peer.write('\0');
-        await eventually(() => connection.received === before + left.length + 1);
+        await eventually(() => world.recorder.receivedBytes === before + left.length + 1);
       }
       assert.strictEqual(await peer.ask(`${opening}\n`, 16), 'invalid command\n');
     }
   });
 
   it('answers a whole frame whose newline comes late', async () => {
-    const { peer, connection } = await world.openPort();
+    const { peer } = await world.openPort();
     const whole = frame('00000004', 'GET', 'k');
     peer.write(whole.subarray(0, -1));
-    await eventually(() => connection.received === whole.length - 1);
+    await eventually(() => world.recorder.receivedBytes === whole.length - 1);
     world.later += 5000;
     const answer = frame('00000004', 'SUCCESS', 'value').toString();
     assert.strictEqual(await peer.ask('\n', answer.length), answer);
@@ -63,9 +63,10 @@ describe('a connection to a serial port', () => {
   it('answers the next client 100 ms after a frame that was cut anywhere', async () => {
     const cut = putFrame('00000004', 'a', 'some value');
     for (let at = 2; at < cut.length - 1; at++) {
-      const { peer, connection } = await world.openPort();
+      const { peer } = await world.openPort();
+      const before = world.recorder.receivedBytes;
       peer.write(cut.subarray(0, at));
-      await eventually(() => connection.received === at);
+      await eventually(() => world.recorder.receivedBytes === before + at);
       world.later += 100;
       assert.strictEqual(await peer.ask('\n', 16), 'invalid command\n', `after ${at} bytes`);
       peer.socket.destroy();
@@ -79,9 +80,10 @@ describe('a connection to a serial port', () => {
       [Buffer.from('GET k'), 'SUCCESS\nvalue\n.\n'],
       [whole, frame('00000004', 'SUCCESS', 'value').toString()],
     ] as const) {
-      const { peer, connection } = await world.openPort();
+      const { peer } = await world.openPort();
+      const before = world.recorder.receivedBytes;
       peer.write(line);
-      await eventually(() => connection.received === line.length);
+      await eventually(() => world.recorder.receivedBytes === before + line.length);
       world.later += 100;
       assert.strictEqual(await peer.ask('\n', answer.length), answer);
       peer.socket.destroy();

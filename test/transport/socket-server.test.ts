@@ -19,6 +19,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemError, codeOf } from '../../src/lib/errors';
 import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
+import { ROOT_ONLY } from '../../src/transport/socket-file';
+import { MemoryQuota } from '../../src/transport/zone-quota';
 import { PeriodicTimer } from '../../src/lib/periodic-timer';
 import { Scheduler } from '../../src/lib/scheduler';
 import { ZoneSocket, type ZoneSocketOptions } from '../../src/transport/socket-server';
@@ -81,8 +83,10 @@ describe('a zone socket', () => {
       watches: unchangingWatches(),
       timer,
       log: recorder,
+      memory: new MemoryQuota(() => Infinity),
+      modes: ROOT_ONLY,
       peerOf: () => GLOBAL,
-      allowed: () => true,
+      accessOf: () => 'all',
       ...options,
     });
     links.push(link);
@@ -243,7 +247,7 @@ describe('a zone socket', () => {
         }
         return { zoneid: 7, pid: 1, uid: 0 };
       },
-      allowed: ({ zoneid }) => zoneid === 0,
+      accessOf: ({ zoneid }) => (zoneid === 0 ? 'all' : 'peer'),
     });
     for (let i = 0; i < 2; i++) {
       const peer = await Peer.at(path);

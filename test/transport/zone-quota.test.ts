@@ -4,19 +4,18 @@ import { KIB, LIMITS, Member } from '../support/quota-member';
 
 describe('the quota of a zone', () => {
   it('makes a large reply wait for others of its zone, and reserves the room for it then', () => {
-    const zone = new ZoneQuota(LIMITS);
+    const zone = new ZoneQuota(LIMITS, new MemoryQuota(() => Infinity));
     const [first, second, third] = [new Member(zone), new Member(zone), new Member(zone)];
     assert.ok(
-      zone.reply(first.account, 300 * KIB).fits,
+      zone.takeReplyRoom(first.account, 300 * KIB),
       'one that is larger than the limit may be alone',
     );
-    first.add(300 * KIB);
-    assert.deepStrictEqual(zone.reply(second.account, 60 * KIB), { fits: false, isNew: true });
-    assert.deepStrictEqual(zone.reply(third.account, 60 * KIB), { fits: false, isNew: true });
-    first.add(-300 * KIB);
+    assert.ok(!zone.takeReplyRoom(second.account, 60 * KIB));
+    assert.ok(!zone.takeReplyRoom(third.account, 60 * KIB));
+    zone.cancel(first.account);
     assert.deepStrictEqual([second.rooms, third.rooms], [1, 0]);
     assert.strictEqual(zone.replyBytes, 60 * KIB);
-    assert.ok(zone.reply(second.account, 60 * KIB).fits);
+    assert.ok(zone.takeReplyRoom(second.account, 60 * KIB));
     second.account.close();
     assert.deepStrictEqual([third.rooms, zone.replyBytes], [1, 60 * KIB]);
     third.account.close();
@@ -24,11 +23,11 @@ describe('the quota of a zone', () => {
   });
 
   it('frees the room of a member that is removed before it used it', () => {
-    const zone = new ZoneQuota(LIMITS);
+    const zone = new ZoneQuota(LIMITS, new MemoryQuota(() => Infinity));
     const [first, second, third] = [new Member(zone), new Member(zone), new Member(zone)];
     first.add(100 * KIB);
-    zone.reply(second.account, 100 * KIB);
-    zone.reply(third.account, 100 * KIB);
+    zone.takeReplyRoom(second.account, 100 * KIB);
+    zone.takeReplyRoom(third.account, 100 * KIB);
     first.add(-100 * KIB);
     second.account.close();
     assert.strictEqual(third.rooms, 1);
@@ -45,7 +44,7 @@ describe('the quota of the process', () => {
     });
     const zone = new ZoneQuota(LIMITS, memory);
     const modest = new Member(zone);
-    assert.ok(!zone.reply(modest.account, 40 * KIB).fits);
+    assert.ok(!zone.takeReplyRoom(modest.account, 40 * KIB));
     return { memory, greedy, modest };
   };
 

@@ -10,7 +10,7 @@ import type { Stream } from '../../../src/platform/stream';
 import type { LinkLimits, LinkObserver } from '../../../src/transport/link';
 import { PortConnection } from '../../../src/transport/serial-input';
 import { Watches } from '../../../src/transport/watches';
-import { ZoneQuota } from '../../../src/transport/zone-quota';
+import { MemoryQuota, ZoneQuota } from '../../../src/transport/zone-quota';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { answerOf } from '../model/request';
@@ -90,7 +90,7 @@ class Line implements LinkObserver {
         withdraw: () => undefined,
       },
       queue: new RunQueue(),
-      quota: new ZoneQuota(LIMITS),
+      quota: new ZoneQuota(LIMITS, new MemoryQuota(() => Infinity)),
       watches: new Watches(() => ({ text: '', settled: true })),
       now: () => this.now,
     };
@@ -196,8 +196,6 @@ class Line implements LinkObserver {
       reserve: () => true,
       fill: nothing,
       commit: nothing,
-      cork: nothing,
-      uncork: nothing,
       pause: nothing,
       resume: nothing,
       end: nothing,
