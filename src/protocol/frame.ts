@@ -237,10 +237,6 @@ export function decodeBase64(text: Buffer): Buffer | null {
   return done === size ? bytes : null;
 }
 
-function isBase64(text: string): boolean {
-  return /^[A-Za-z0-9+/]*={0,2}$/.test(text);
-}
-
 /*
  * What is left of a V2 frame of which the first bytes were lost on a serial port.
  *
@@ -256,15 +252,27 @@ function isBase64(text: string): boolean {
  * No line of a client matches. A few bytes of a payload, which any word could be, are not recognised.
  */
 /** The longest code, its blanks, an id, and one byte more. */
-const MOST_BEFORE = 19;
-/** Of an id that is whole, or that begins the line. */
-const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE|WATCH|PUTIF|DELETEIF)$/;
-const ID = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8})$/;
+const MAX_BEFORE = 19;
 const CODES = ['GET', 'PUT', 'DELETE', 'WATCH', 'PUTIF', 'DELETEIF'];
-/** Without a payload. */
-const CODES_ALONE = ['KEYS', 'GETALL', 'HELLO'];
-const ENDS_OF_CODES = CODES.flatMap((code) => Array.from(code, (_, at) => code.slice(at + 1)));
-const ENDS_OF_KEYS = ['EYS', 'YS', 'S'];
+const CODE = `(?:${CODES.join('|')})`;
+const CODE_ALONE = '(?:KEYS|GETALL|HELLO)';
+/** Of each code all ends, the empty one included. */
+const ENDS = CODES.flatMap((code) => Array.from(code, (_, at) => code.slice(at + 1)));
+const END_OF_CODE = `(?:${ENDS.join('|')})`;
+const END_OF_CODE_ALONE = '(?:EYS|YS|S)';
+const SEXTET = '[A-Za-z0-9+/]';
+const BASE64 = `${SEXTET}*={0,2}`;
+const PADDED = `${SEXTET}*={1,2}`;
+/** Padded, or with capitals inside: no word that a person or a program says. */
+const ENCODED = `(?=${SEXTET}*(?:=|[a-z0-9][A-Z]))${BASE64}`;
+/** Behind an id that is whole, or that begins the line. */
+const WITH_ID = new RegExp(
+  `^(?:[^]{0,12}[0-9a-f]{8}|[0-9a-f]{1,7}) (?:${CODE_ALONE}|${CODE}(?: ${BASE64})?)$`,
+);
+const AFTER_LOSS = new RegExp(
+  `^(?: ${CODE_ALONE}| ${CODE}(?: ${BASE64})?|${CODE} ${PADDED}|` +
+    `(?:${END_OF_CODE} )?${ENCODED}|${END_OF_CODE_ALONE})$`,
+);
 
 /**
  * Whether a line is the end of a frame that lost its beginning.
@@ -276,30 +284,8 @@ const ENDS_OF_KEYS = ['EYS', 'YS', 'S'];
 export function isFrameTail(line: Buffer, afterLoss: boolean): boolean {
   const end = endOfText(line, 0);
   const gap = line.lastIndexOf(SP, end - line.length - 1);
-  const last = line.toString('latin1', gap + 1, end);
-  const before = line.toString('latin1', Math.max(0, gap - MOST_BEFORE), Math.max(0, gap));
-  if (CODES_ALONE.includes(last) || CODES.includes(last)) {
-    return gap === 0 ? afterLoss : ID.test(before);
-  }
-  if (ID_AND_CODE.test(before)) {
-    return isBase64(last);
-  }
-  if (!afterLoss) {
-    return false;
-  }
-  if (CODES.includes(before)) {
-    return isBase64(last) && last.endsWith('=');
-  }
-  if (CODES.includes(before.slice(1)) && before.startsWith(' ')) {
-    return isBase64(last);
-  }
-  return (
-    (gap < 0 && ENDS_OF_KEYS.includes(last)) ||
-    (ENDS_OF_CODES.includes(before) && looksEncoded(last))
-  );
-}
-
-/** Padded, or with capitals inside: no word that a person or a program says. */
-function looksEncoded(text: string): boolean {
-  return isBase64(text) && (text.endsWith('=') || /[a-z0-9][A-Z]/.test(text));
+  const from = Math.max(0, gap - MAX_BEFORE);
+  // What is cut away is no beginning of a line.
+  const text = `${from > 0 ? '\n' : ''}${line.toString('latin1', from, end)}`;
+  return WITH_ID.test(text) || (afterLoss && AFTER_LOSS.test(text));
 }
