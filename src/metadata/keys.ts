@@ -7,31 +7,26 @@ import type { ByteReply } from '../protocol/reply';
 import { own, type JsonObject, type MetadataMap, type MetadataMaps } from './vm-data';
 
 export type KeyClass =
-  /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */
-  | { readonly kind: 'sdc'; readonly name: string }
+  /** A property of the VM itself, read-only. */
+  | 'sdc'
   /** In a namespace that the operator keeps, read-only for the guest. */
-  | { readonly kind: 'namespaced'; readonly namespace: string }
+  | 'namespaced'
   /** Ends in `_pw`: the guest's own, kept apart from what others may see. */
-  | { readonly kind: 'password' }
-  | { readonly kind: 'plain' };
+  | 'password'
+  | 'plain';
 
-const SDC = 'sdc:';
-const PASSWORD: KeyClass = { kind: 'password' };
-const PLAIN: KeyClass = { kind: 'plain' };
+export const SDC_PREFIX = 'sdc:';
 
 /** @param namespaces the VM's own; without a colon in the key they do not matter */
 export function classify(key: string, namespaces: readonly string[]): KeyClass {
-  if (key.startsWith(SDC)) {
-    return { kind: 'sdc', name: key.slice(SDC.length) };
+  if (key.startsWith(SDC_PREFIX)) {
+    return 'sdc';
   }
   const colon = key.indexOf(':');
-  if (colon >= 0) {
-    const namespace = key.slice(0, colon);
-    if (namespaces.includes(namespace)) {
-      return { kind: 'namespaced', namespace };
-    }
+  if (colon >= 0 && namespaces.includes(key.slice(0, colon))) {
+    return 'namespaced';
   }
-  return key.endsWith('_pw') ? PASSWORD : PLAIN;
+  return key.endsWith('_pw') ? 'password' : 'plain';
 }
 
 /** `internal_metadata_namespaces` of a VM object; absent or of another shape means none. */
@@ -77,9 +72,9 @@ function listedOf(
   namespaces: readonly string[],
 ): readonly Buffer[] {
   const isListed = (key: string): boolean => {
-    const { kind } = classify(key, namespaces);
-    const isName = key !== '' && kind !== 'sdc' && !/[\u0000-\u001f\u007f]/.test(key);
-    return isName && (kind === 'plain') === wantsPlain;
+    const keyClass = classify(key, namespaces);
+    const isName = key !== '' && keyClass !== 'sdc' && !/[\u0000-\u001f\u007f]/.test(key);
+    return isName && (keyClass === 'plain') === wantsPlain;
   };
   return (
     map.listed?.(wantsPlain, namespaces) ??
@@ -104,7 +99,7 @@ export function lostNamespaces(
   const lost = new Set<string>();
   for (const key of internal.keys()) {
     const colon = key.indexOf(':');
-    if (colon > 0 && classify(key, namespaces).kind === 'plain') {
+    if (colon > 0 && classify(key, namespaces) === 'plain') {
       lost.add(key.slice(0, colon));
     }
   }
