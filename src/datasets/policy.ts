@@ -1,22 +1,10 @@
 /*
- * The policy of "safe" delegated datasets: its rules, what a provisioning payload becomes under it, and the audit of a
- * VM that exists: safe for the node, unsafe and why, unknown, or exempt.
+ * The policy of "safe" delegated datasets: what a provisioning payload becomes under it, for `mdatactl datasets expand`
+ * and simcn, and the audit of a VM that exists, for the live audit and `mdatactl datasets`. README.md has the rules.
  *
- *   "delegate_dataset": "safe"
- *     ->  "delegate_dataset": true
- *         "limit_priv": "default,-sys_fs_import"     (no `zfs recv` in the zone)
- *         "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
- *
- * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule that the
- * payload breaks. What no rule reads passes unchanged, in its order, and the input is never modified.
- *
- * On a VM "safe" leaves only marks: the privilege list without sys_fs_import and the two limits. A VM that has any mark
- * was meant to be safe and must have all of them; one that has none is a plain delegated dataset, as operators'
- * services have. A VM that loses its last mark does not become plain: the caller passes the previous audit, which
- * remembers. A VM whose usage could not be read is unknown, not safe.
- *
- * Payloads come from `mdatactl datasets expand` and simcn's create, VMs from the live audit and `mdatactl datasets`.
- * No text shows a metadata value.
+ * A refusal lists every rule that is broken. What no rule reads passes unchanged, and the input is never modified. On a
+ * VM "safe" leaves only marks: the privilege list without sys_fs_import and the two limits. A VM that has any must have
+ * all. One that loses its last mark does not become plain: the audit before is passed in, and remembers.
  */
 import { version } from 'node:os';
 import {
@@ -29,9 +17,11 @@ import {
   withoutImport,
   type Delegation,
   type LimitName,
+  type PrivilegeList,
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 
+/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
 export type ReasonCode =
   | 'payload-not-object'
   | 'delegate-dataset-value'
@@ -46,6 +36,14 @@ export type ReasonCode =
   | 'limit-priv-grants-import'
   | 'limit-not-number'
   | 'limit-removed';
+export type AuditRule =
+  | ReasonCode
+  | 'receive-granted'
+  | 'privileges-unreadable'
+  | 'limit-missing'
+  | 'limit-exceeded'
+  | 'dataset-outside'
+  | 'zoneroot-unknown';
 
 /** The first platform with both the receive privilege and the two limits. */
 const OLDEST_STAMP = '20150418T000000Z';
@@ -57,7 +55,7 @@ export interface Reason {
   readonly code: ReasonCode;
   /** The member that breaks the rule, empty for the whole. */
   readonly member: string;
-  /** What is wrong with which value, and what to do; it can stand without the code. */
+  /** What is wrong with which value, and what to do. */
   readonly text: string;
 }
 
@@ -68,9 +66,8 @@ export type Expansion =
 /** Owners by uuid, or every owner. */
 export type Owners = 'all' | readonly string[];
 
-/** The part of the configuration that decides here; live. */
+/** The part of the configuration that decides here. */
 export interface SafePolicy {
-  /** The feature as a whole. */
   readonly enabled: boolean;
   /** Who may use "safe". An empty list is nobody. */
   readonly safeOwners: Owners;
@@ -82,7 +79,6 @@ export interface SafePolicy {
   readonly plainOwners: Owners;
 }
 
-/** The policy as the configuration gives it. */
 export function policyOf(settings: {
   readonly enabled: boolean;
   readonly owners?: readonly string[] | undefined;
@@ -125,8 +121,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
   if (!isJsonObject(payload)) {
     const type = Array.isArray(payload) ? 'a list' : `a ${typeof payload}`;
     const kind = payload === undefined ? 'missing' : payload === null ? 'null' : type;
-    const text = `the payload is ${kind}, not one JSON object`;
-    return { kind: 'refused', reasons: [reason('payload-not-object', '', text)] };
+    return refused('payload-not-object', '', `the payload is ${kind}, not one JSON object`);
   }
   const member = 'delegate_dataset';
   const wish = own(payload, member);
@@ -135,34 +130,40 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
   }
   if (wish !== 'safe') {
     const text = `delegate_dataset is ${shown(wish)}: it takes true, false or "safe"`;
-    return { kind: 'refused', reasons: [reason('delegate-dataset-value', member, text)] };
+    return refused('delegate-dataset-value', member, text);
   }
   const limitPriv = own(payload, 'limit_priv');
+  const privileges = parsePrivileges(limitPriv);
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
   const off = 'safe delegated datasets are switched off in the configuration of this node';
-  const reasons = [
+  const checks = [
     ...(policy.enabled
       ? [
-          ...checkBrand(payload),
-          ...checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
-          ...checkPlatform(payload, platform),
+          checkBrand(payload),
+          checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
+          checkPlatform(payload, platform),
         ]
-      : [reason('feature-off', member, off)]),
-    ...checkPrivileges(limitPriv),
-    ...limits.flatMap(([name, limit]) => checkLimit(name, limit)),
+      : [{ code: 'feature-off', member, text: off } as const]),
+    checkPrivileges(limitPriv, privileges),
+    ...limits.map(([name, limit]) => checkLimit(name, limit)),
   ];
+  const reasons = checks.filter((reason) => reason !== null);
   if (reasons.length > 0) {
     return { kind: 'refused', reasons };
   }
-  const expanded = { delegate_dataset: true, limit_priv: limitPrivWithoutImport(limitPriv) };
+  const isGranted = privileges.kind === 'list' && importGrant(privileges.items) === 'default';
+  const expanded = {
+    delegate_dataset: true,
+    limit_priv: isGranted ? withoutImport(limitPriv) : limitPriv,
+  };
   return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
 }
 
-function reason(code: ReasonCode, member: string, text: string): Reason {
-  return { code, member, text };
+function refused(code: ReasonCode, member: string, text: string): Expansion {
+  return { kind: 'refused', reasons: [{ code, member, text }] };
 }
 
 /** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
@@ -175,91 +176,81 @@ function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
 
-/** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
-function checkBrand(members: JsonObject): readonly Reason[] {
-  const brand = own(members, 'brand');
+/** Why the brand can have no "safe" dataset; null too for a payload that names no brand. */
+function checkBrand(members: JsonObject): Reason | null {
+  const member = 'brand';
+  const brand = own(members, member);
   if (brand !== undefined && typeof brand !== 'string') {
-    return [reason('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`)];
+    const text = `brand is ${shown(brand)}, not the name of a brand`;
+    return { code: 'brand-not-text', member, text };
   }
   const kind = brand ?? 'hvm';
   const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
-  return isHvm(members) ? [reason('hvm-brand', 'brand', text)] : [];
+  return isHvm(members) ? { code: 'hvm-brand', member, text } : null;
 }
 
-function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
+function checkOwner(owner: unknown, allowed: Owners): Reason | null {
+  const member = 'owner_uuid';
   if (allowed === 'all' || isListed(allowed, owner)) {
-    return [];
+    return null;
   }
   if (typeof owner !== 'string') {
     const text = 'owner_uuid is missing, and for now only listed owners may use safe datasets';
-    return [reason('owner-missing', 'owner_uuid', text)];
+    return { code: 'owner-missing', member, text };
   }
   const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
-  return [reason('owner-not-allowed', 'owner_uuid', text)];
+  return { code: 'owner-not-allowed', member, text };
 }
 
 /**
- * All stamps that are known must be new enough.
+ * All stamps that are known must be new enough; one reason for both, the node's first.
  *
  * @param platform the node's, undefined where it is not known, which is not judged
  * @param members its `platform_buildstamp` is the other one
  */
-export function checkPlatform(
-  members: JsonObject,
-  platform: string | undefined,
-): readonly Reason[] {
-  const member = 'platform_buildstamp';
-  const stamp = own(members, member);
-  const node = platform === undefined ? [] : checkOneStamp(platform, '');
-  // The same stamp from both sides is one fault, not two.
-  return stamp === undefined || node.length > 0 ? node : checkOneStamp(stamp, member);
+export function checkPlatform(members: JsonObject, platform: string | undefined): Reason | null {
+  const stamp = own(members, 'platform_buildstamp');
+  const node = platform === undefined ? null : checkStamp(platform, '');
+  return node ?? (stamp === undefined ? null : checkStamp(stamp, 'platform_buildstamp'));
 }
 
-function checkOneStamp(value: unknown, member: string): readonly Reason[] {
+function checkStamp(value: unknown, member: string): Reason | null {
   const stamp = typeof value === 'string' ? STAMP.exec(value.trim())?.[1] : undefined;
   if (stamp === undefined) {
     const text =
       `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
       `${OLDEST_STAMP}, the first that can host a safe dataset`;
-    return [reason('platform-unreadable', member, text)];
+    return { code: 'platform-unreadable', member, text };
   }
   const text =
     `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
     'dataset: update the node or choose another one';
-  return stamp < OLDEST_STAMP ? [reason('platform-too-old', member, text)] : [];
+  return stamp < OLDEST_STAMP ? { code: 'platform-too-old', member, text } : null;
 }
 
 /** Asking for sys_fs_import by name is refused: one of the two wishes would have to be dropped silently. */
-function checkPrivileges(value: unknown): readonly Reason[] {
-  const list = parsePrivileges(value);
+function checkPrivileges(value: unknown, list: PrivilegeList): Reason | null {
+  const member = 'limit_priv';
   if (list.kind === 'malformed') {
     const text = `limit_priv is no list of privileges: ${list.text}`;
-    return [reason('limit-priv-malformed', 'limit_priv', text)];
+    return { code: 'limit-priv-malformed', member, text };
   }
   const text =
     `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
     `take it out of the list`;
-  return importGrant(list.items) === 'named'
-    ? [reason('limit-priv-grants-import', 'limit_priv', text)]
-    : [];
+  const isNamed = importGrant(list.items) === 'named';
+  return isNamed ? { code: 'limit-priv-grants-import', member, text } : null;
 }
 
-/** What was written, with the exclusion added where sys_fs_import comes in through `default`. */
-function limitPrivWithoutImport(value: unknown): unknown {
-  const list = parsePrivileges(value);
-  const isGranted = list.kind === 'list' && importGrant(list.items) === 'default';
-  return isGranted ? withoutImport(value) : value;
-}
-
-function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
+function checkLimit(member: LimitName, value: unknown): Reason | null {
   if (value === null || value === undefined || value === '') {
     const text =
-      `${name} is taken away, and a safe dataset has this limit: give a number ` +
-      `(${DEFAULT_LIMITS[name]} is usual)`;
-    return [reason('limit-removed', name, text)];
+      `${member} is taken away, and a safe dataset has this limit: give a number ` +
+      `(${DEFAULT_LIMITS[member]} is usual)`;
+    return { code: 'limit-removed', member, text };
   }
-  const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
-  return isLimit(value) ? [] : [reason('limit-not-number', name, text)];
+  const text = `${member} is ${shown(value)}, not a whole number from 0 up`;
+  return isLimit(value) ? null : { code: 'limit-not-number', member, text };
 }
 
 /** A value as JSON, cut where it would fill the terminal. */
@@ -267,16 +258,6 @@ function shown(value: unknown): string {
   const text = value === undefined ? 'nothing' : JSON.stringify(value);
   return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}...` : text;
 }
-
-/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
-export type AuditRule =
-  | ReasonCode
-  | 'receive-granted'
-  | 'privileges-unreadable'
-  | 'limit-missing'
-  | 'limit-exceeded'
-  | 'dataset-outside'
-  | 'zoneroot-unknown';
 
 /** One rule that a VM breaks. */
 export interface Finding {
@@ -346,8 +327,9 @@ export function auditVm(
   };
   const marked = last?.marked === true || receive === 'none' || limits.size > 0;
   const audited = { datasets, use, marked };
-  const why = exemption(vm, policy, marked);
-  if (why !== undefined) {
+  const { plainOwners } = policy;
+  if (plainOwners === 'all' ? !marked : isListed(plainOwners, own(vm, 'owner_uuid'))) {
+    const why = plainOwners === 'all' ? 'plain' : 'owner';
     return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
   }
   const findings = [
@@ -364,35 +346,21 @@ export function auditVm(
   return { ...audited, kind: 'unsafe', findings, signature: `unsafe ${broken.join('; ')}` };
 }
 
-/** Why the rules of "safe" are not for this VM; undefined where they are. */
-function exemption(vm: JsonObject, { plainOwners }: SafePolicy, marked: boolean) {
-  if (plainOwners === 'all') {
-    return marked ? undefined : 'plain';
-  }
-  return isListed(plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
-}
-
-function finding(
-  vm: JsonObject,
-  rule: AuditRule,
-  member: string,
-  text: string,
-  fix: string,
-): Finding {
-  return { rule, member, value: shown(own(vm, member)), text, fix };
-}
-
 function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
-  const brand = checkBrand(vm).map(({ code, member, text }) => {
+  const brand = checkBrand(vm);
+  const stamp = checkPlatform(vm, platform);
+  const findings: Finding[] = [];
+  if (brand !== null) {
     const fix = 'destroy the VM and create it without a delegated dataset';
-    return finding(vm, code, member, text, fix);
-  });
-  const stamp = checkPlatform(vm, platform).map(({ code, member, text }) => {
-    const value = shown(member === '' ? platform : own(vm, member));
+    findings.push(finding(vm, brand.code, brand.member, brand.text, fix));
+  }
+  if (stamp !== null) {
+    const { code, member, text } = stamp;
     const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
-    return { ...finding(vm, code, 'platform_buildstamp', text, fix), value };
-  });
-  return [...brand, ...stamp];
+    const value = shown(member === '' ? platform : own(vm, member));
+    findings.push({ rule: code, member: 'platform_buildstamp', value, text, fix });
+  }
+  return findings;
 }
 
 /** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
@@ -411,19 +379,20 @@ function findTree(vm: JsonObject, { zoneroot, outside }: Delegation): readonly F
 }
 
 function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Finding[] {
-  const list = own(vm, 'limit_priv');
+  const member = 'limit_priv';
+  const list = own(vm, member);
   if (receive === 'none') {
     return [];
   }
   if (receive === 'unreadable') {
     const text = `limit_priv ${shown(list)} is not a list of privileges`;
     const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
-    return [finding(vm, 'privileges-unreadable', 'limit_priv', text, fix)];
+    return [finding(vm, 'privileges-unreadable', member, text, fix)];
   }
   const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
   // A zone's privileges are fixed when it boots.
   const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
-  return [finding(vm, 'receive-granted', 'limit_priv', text, fix)];
+  return [finding(vm, 'receive-granted', member, text, fix)];
 }
 
 function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
@@ -436,6 +405,16 @@ function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): rea
   }
   const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
   return [finding(vm, 'limit-exceeded', member, `${used} are used of ${member} ${limit}`, fix)];
+}
+
+function finding(
+  vm: JsonObject,
+  rule: AuditRule,
+  member: string,
+  text: string,
+  fix: string,
+): Finding {
+  return { rule, member, value: shown(own(vm, member)), text, fix };
 }
 
 /** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */
