@@ -10,7 +10,7 @@
  * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
  *   may be stored: request.ts sees to it.
  */
-import type { ByteReply, GetReply, Reply } from '../protocol/reply';
+import type { GetReply, Reply } from '../protocol/reply';
 import {
   MAX_KEY_BYTES,
   MAX_WATCH_KEYS,
@@ -304,8 +304,8 @@ function changeOf(request: WriteRequest, tokens: Tokens): Change {
 }
 
 function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
-  const renderStored = (value: unknown): GetReply | ByteReply =>
-    Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
+  const renderStored = (value: unknown): Reply =>
+    Buffer.isBuffer(value) ? { kind: 'success', text: value } : render(value);
   const absent = tokens.of([tokens.entry(key, { kind: 'notfound' })]);
   return {
     tokenOf: (value) => tokens.of([tokens.entry(key, renderStored(value))]),

@@ -12,7 +12,7 @@
 import assert from 'node:assert';
 import { createHmac } from 'node:crypto';
 import { toUSVString } from 'node:util';
-import { endOfPiece, type ByteReply, type GetReply } from '../protocol/reply';
+import { endOfPiece, type GetReply, type Reply } from '../protocol/reply';
 import { listKeys, nameList, SDC_PREFIX } from './keys';
 import { WELL_KNOWN_NAMES } from './sdc';
 import type { MetadataMaps } from './vm-data';
@@ -22,9 +22,6 @@ export const NO_TOKEN = '-';
 /** Up to this long a value is digested at once, characters: less than a millisecond. */
 const LONG_CHARS = 64 * 1024;
 const TOKEN_BYTES = 16;
-
-/** As text, or as its UTF-8: the token is the same. */
-type Answer = GetReply | ByteReply;
 
 /** Makes the tokens of a node. */
 export class Tokens {
@@ -36,12 +33,12 @@ export class Tokens {
   ) {}
 
   /** What stands for one key and its answer in a token: 32 characters of one byte. At once, whatever its length. */
-  entry(key: string, answer: Answer): string {
+  entry(key: string, answer: Reply): string {
     return this.begin(key, answer).update(textOf(answer)).digest('binary');
   }
 
   /** The same in steps where the value is long. */
-  async longEntry(key: string, answer: Answer): Promise<string> {
+  async longEntry(key: string, answer: Reply): Promise<string> {
     const text = textOf(answer);
     const digest = this.begin(key, answer);
     for (let at = 0; at < text.length;) {
@@ -61,16 +58,15 @@ export class Tokens {
     return digest.update(entries.join(''), 'latin1').digest().toString('hex', 0, TOKEN_BYTES);
   }
 
-  private begin(key: string, { kind }: Answer): ReturnType<typeof createHmac> {
+  private begin(key: string, { kind }: Reply): ReturnType<typeof createHmac> {
     const bytes = Buffer.byteLength(key);
-    const result = kind === 'bytes' ? 'success' : kind;
-    return createHmac('sha256', this.key).update(`entry\0${bytes}\0${key}${result}\0`);
+    return createHmac('sha256', this.key).update(`entry\0${bytes}\0${key}${kind}\0`);
   }
 }
 
-/** Of a failure without a value nothing but that it failed. */
-function textOf(answer: Answer): string | Buffer {
-  return answer.kind === 'success' || answer.kind === 'bytes' ? answer.text : '';
+/** Of a failure nothing but that it failed. */
+function textOf(answer: Reply): string | Buffer {
+  return answer.kind === 'success' ? answer.text : '';
 }
 
 /** The data of a VM as WATCH and GETALL see it, with the file as it is now. */
@@ -173,17 +169,14 @@ function bytesOf({ customer, internal }: MetadataMaps, key: string): number {
   return (customer.bytesOf?.(key) ?? 0) + (internal.bytesOf?.(key) ?? 0);
 }
 
-const TOO_LARGE: GetReply = { kind: 'failure', text: 'Too large' };
+const TOO_LARGE: Reply = { kind: 'failure', text: 'Too large' };
 
 /**
  * The answer to GETALL. Where it would be too large no value is read. The token is made before the values are read:
  * where a change comes in between, the client's next WATCH is answered at once, and no change is missed.
  * @param bytesMax longest JSON
  */
-export async function replyToGetAll(
-  data: WatchedData,
-  bytesMax: number,
-): Promise<GetReply | ByteReply> {
+export async function replyToGetAll(data: WatchedData, bytesMax: number): Promise<Reply> {
   const { maps, tokens, namespaces } = data;
   const namesBytes = nameList(maps, namespaces).text.length;
   // A long list of names is not even decoded.
@@ -214,7 +207,7 @@ export async function replyToGetAll(
     await json.add(name, await data.get(`${SDC_PREFIX}${name}`));
   }
   json.push('}}');
-  return json.full ? TOO_LARGE : { kind: 'bytes', text: json.bytes };
+  return json.full ? TOO_LARGE : { kind: 'success', text: json.bytes };
 }
 
 /**

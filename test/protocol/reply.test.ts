@@ -5,10 +5,12 @@ import {
   ReplyEncoder,
   replyToLine,
   sizeOfReply,
-  type ByteReply,
+  type Reply,
 } from '../../src/protocol/reply';
 import type { Wire } from '../../src/protocol/request';
 import { frame, readFrame, readV1Value } from '../support/frames';
+
+type Success = Extract<Reply, { readonly kind: 'success' }>;
 
 const V1: Wire = { version: 1 };
 const V2: Wire = { version: 2, id: 'a1b2c3d4' };
@@ -19,10 +21,7 @@ const dotty = fc
   .map((parts) => parts.join(''));
 
 /** A reply that is encoded piece by piece, and how many pieces it took. */
-function inPieces(
-  wire: Wire,
-  reply: ByteReply | { readonly kind: 'success'; readonly text: string },
-): { readonly bytes: Buffer; readonly pieces: number } {
+function inPieces(wire: Wire, reply: Success): { readonly bytes: Buffer; readonly pieces: number } {
   const memory = Buffer.alloc(sizeOfReply(wire, reply), 0xff);
   const encoder = new ReplyEncoder(wire, reply);
   for (let pieces = 1; ; pieces++) {
@@ -38,8 +37,8 @@ function inPieces(
   }
 }
 
-function listOf(names: readonly string[]): ByteReply {
-  return { kind: 'bytes', text: Buffer.from(names.join('\n')) };
+function listOf(names: readonly string[]): Success {
+  return { kind: 'success', text: Buffer.from(names.join('\n')) };
 }
 
 describe('reply', () => {
