@@ -13,11 +13,10 @@ import {
   importGrant,
   isLimit,
   LIMIT_NAMES,
-  parsePrivileges,
   withoutImport,
   type Delegation,
+  type ImportGrant,
   type LimitName,
-  type PrivilegeList,
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 
@@ -133,7 +132,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
     return refused('delegate-dataset-value', member, text);
   }
   const limitPriv = own(payload, 'limit_priv');
-  const privileges = parsePrivileges(limitPriv);
+  const grant = importGrant(limitPriv);
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
@@ -147,17 +146,16 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
           checkPlatform(payload, platform),
         ]
       : [{ code: 'feature-off', member, text: off } as const]),
-    checkPrivileges(limitPriv, privileges),
+    checkPrivileges(limitPriv, grant),
     ...limits.map(([name, limit]) => checkLimit(name, limit)),
   ];
   const reasons = checks.filter((reason) => reason !== null);
   if (reasons.length > 0) {
     return { kind: 'refused', reasons };
   }
-  const isGranted = privileges.kind === 'list' && importGrant(privileges.items) === 'default';
   const expanded = {
     delegate_dataset: true,
-    limit_priv: isGranted ? withoutImport(limitPriv) : limitPriv,
+    limit_priv: grant.kind === 'default' ? withoutImport(limitPriv) : limitPriv,
   };
   return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
 }
@@ -229,17 +227,16 @@ function checkStamp(value: unknown, member: string): Reason | null {
 }
 
 /** Asking for sys_fs_import by name is refused: one of the two wishes would have to be dropped silently. */
-function checkPrivileges(value: unknown, list: PrivilegeList): Reason | null {
+function checkPrivileges(value: unknown, grant: ImportGrant): Reason | null {
   const member = 'limit_priv';
-  if (list.kind === 'malformed') {
-    const text = `limit_priv is no list of privileges: ${list.text}`;
+  if (grant.kind === 'malformed') {
+    const text = `limit_priv is no list of privileges: ${grant.text}`;
     return { code: 'limit-priv-malformed', member, text };
   }
   const text =
     `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
     `take it out of the list`;
-  const isNamed = importGrant(list.items) === 'named';
-  return isNamed ? { code: 'limit-priv-grants-import', member, text } : null;
+  return grant.kind === 'named' ? { code: 'limit-priv-grants-import', member, text } : null;
 }
 
 function checkLimit(member: LimitName, value: unknown): Reason | null {
@@ -384,7 +381,7 @@ function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Findi
   if (receive === 'none') {
     return [];
   }
-  if (receive === 'unreadable') {
+  if (receive === 'malformed') {
     const text = `limit_priv ${shown(list)} is not a list of privileges`;
     const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
     return [finding(vm, 'privileges-unreadable', member, text, fix)];
