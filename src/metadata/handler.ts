@@ -1,14 +1,9 @@
 /*
- * Answers a request from the VM's data. Pure but for the store that it is given.
+ * Answers a request from the VM's data.
  *
- * What always holds:
- * - No request throws out of here and no promise that is returned rejects: a fault of ours is a FAILURE
- *   for that request and is passed to `onFault`.
- * - What is known is answered at once, not by a promise. Only keys with a colon need the VM object (for
- *   its namespaces and properties); all others are answered even if vminfod never answers.
- * - "I do not know yet" is never NOTFOUND: a guest would be set up wrongly for good.
- * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
- *   may be stored: request.ts sees to it.
+ * A fault of ours is a FAILURE for that request. What is known is answered at once, not by a promise. Only keys with a
+ * colon need the VM object (for its namespaces and properties); all others are answered even if vminfod never answers.
+ * "I do not know yet" is never NOTFOUND: a guest would be set up wrongly for good.
  */
 import type { GetReply, Reply } from '../protocol/reply';
 import {
@@ -42,9 +37,8 @@ import { NO_TOKEN, replyToGetAll, tokenOf, type Tokens, type WatchedData } from 
 
 export interface AnswerOptions {
   /**
-   * Whether a guest may PUT the bare name `operator-script`, which then replaces the operator's own
-   * script, as the platform's agent lets it. It may always DELETE it: scripts that remove themselves
-   * after their first run are common, and a guest's root can skip the script anyway.
+   * Whether a guest may PUT `operator-script`, which replaces the operator's own script, as the platform's agent lets
+   * it. It may always DELETE it: scripts that remove themselves after their first run are common.
    */
   readonly operatorScriptWritable: boolean;
   /**
@@ -54,7 +48,6 @@ export interface AnswerOptions {
   readonly emptyValuesStored: boolean;
   /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
   readonly commaDeletes: boolean;
-  /** Makes the tokens of this node. */
   readonly tokens: Tokens;
   /**
    * Answers a request that holds all names of a zone with a long metadata file, and takes so many bytes meanwhile: one

@@ -1,11 +1,9 @@
 /*
- * The `sdc:` names: what a guest may know of its VM.
+ * The `sdc:` names: what a guest may know of its VM. Looked up in this order: names that no guest may read, names that
+ * are computed, names that point into an array or a map with dots, properties of the VM object.
  *
- * A name is looked up in this order: names that no guest may read, names that are computed from other
- * data, names that point into an array or a map with dots, properties of the VM object.
- *
- * Only own properties are ever read: `sdc:constructor` is nobody's property. Null is absence. Metadata,
- * tags and routes come from the files, as the VM object's copies may be old.
+ * Only own properties are read, and null is absence. Metadata, tags and routes come from the files, as the VM object's
+ * copies may be old.
  */
 import type { GetReply } from '../protocol/reply';
 import { datasetsText, delegateDatasetWord } from './datasets';

@@ -1,10 +1,9 @@
 /*
  * The data of one VM: what a request can ask of it, and its VM object as vminfod sends it.
  *
- * A VM object is plain JSON that is not to be trusted. A member can be missing, null (the platform's loader
- * itself leaves `"device": null`), of another type than documented, or named like something on
- * Object.prototype. So members are read through the functions here, which read own properties only and return
- * `undefined` for what is not as it should be.
+ * A VM object is not to be trusted: a member can be missing, null (the platform's loader itself leaves
+ * `"device": null`), of another type than documented, or named like something on Object.prototype. So members are read
+ * through the functions here, which return `undefined` for what is not as it should be.
  */
 import type { ChangeCourse } from '../protocol/reply';
 import type { PutValue } from '../protocol/request';

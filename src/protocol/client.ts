@@ -12,7 +12,7 @@
 import { LineReader } from './line-reader';
 import { buildFrame, readFrame } from './frame';
 
-/** Time-outs of the platform's client, milliseconds without a byte (mdata-client, proto.c and plat/). */
+/** Time-outs of the platform's client, without a byte (mdata-client, proto.c and plat/). */
 const RESET_MS = 2_000;
 const NEGOTIATE_MS = 6_000;
 const REPLY_MS = 45_000;
@@ -68,7 +68,7 @@ const NO_V2: Outcome = {
   text: 'the metadata service does not speak version 2 of the protocol',
 };
 
-/** A client's side of one connection. Pure: bytes in, bytes and results out. */
+/** A client's side of one connection. */
 export class ClientSession {
   private lines = new LineReader(MAX_REPLY_BYTES);
   private state: State = 'closed';

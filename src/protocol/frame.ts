@@ -1,6 +1,5 @@
 /*
- * V2 frames, read and built on bytes. Requests and responses have the same shape; client and server
- * both come here.
+ * V2 frames, read and built on bytes; requests and replies have the same shape.
  *
  *     V2 21 265ae1d8 dc4fae17 SUCCESS W10=\n
  *     |  |  |        |<----- body ----->|
@@ -10,9 +9,6 @@
  *     |  |  crc32 of the body's bytes, eight lower-case hex digits
  *     |  bytes of the body, decimal
  *     first bytes of the line
- *
- * A frame is whole or nothing: its reader gets its fields or the reason why it is not one. What the fields
- * mean is in request.ts and client.ts.
  */
 import { isAscii } from 'node:buffer';
 import { crc32 } from 'node:zlib';
@@ -50,12 +46,12 @@ export interface NoFrame {
   readonly header: boolean;
 }
 
-/** SP, HTAB, VT, FF and CR: what the protocol takes for white space. LF never is inside a line. */
+/** SP, HTAB, VT, FF and CR: what the protocol takes for white space. */
 export function isBlank(byte: number | undefined): boolean {
   return byte === SP || byte === 0x09 || (byte !== undefined && byte >= 0x0b && byte <= CR);
 }
 
-/** Where the text [from, result) of a line ends when its trailing white space is cut. */
+/** Where a line ends when its trailing white space is cut. */
 export function endOfText(line: Buffer, from: number): number {
   let end = line.length;
   while (end > from && isBlank(line[end - 1])) {
@@ -238,12 +234,9 @@ export function decodeBase64(text: Buffer): Buffer | null {
 }
 
 /*
- * What is left of a V2 frame of which the first bytes were lost on a serial port.
- *
- * A guest writes whether or not somebody has the other end of its port: of a frame during which the agent
- * started, the hypervisor's port changed hands or a buffer ran full, only the end comes. As a line of its own
- * it would be answered FAILURE or NOTFOUND, which cloud-init takes for "no such key". Its sender asks
- * again when nothing comes, as for any other frame that came broken.
+ * The end of a V2 frame whose first bytes were lost on a serial port: while the agent started, the port changed hands
+ * or a buffer ran full. As a line it would be answered FAILURE or NOTFOUND, which cloud-init takes for "no such key".
+ * Its sender asks again when nothing comes.
  *
  *     V2 21 433221a9 6f000004 GET bW90ZA==
  *     |<- lost, noise ->|                      recognised by the id and the code in front of the payload

@@ -1,9 +1,7 @@
 /*
- * Replies to a guest, and their bytes.
- *
- * A reply is one buffer, for one write: the platform's own client waits for the first byte of a reply
- * and not at all for the others, so a reply that leaves in two pieces fails. Small ones are encoded at
- * once. A large one is encoded piece by piece into memory that was made for it: its length is known before.
+ * Replies to a guest, and their bytes: one buffer for one write, since the platform's own client waits for the first
+ * byte of a reply and for no other. A large one is encoded piece by piece into memory that was made for it: its length
+ * is known before.
  */
 import { crc32 } from 'node:zlib';
 import { buildFrame, frameHeader } from './frame';
@@ -17,7 +15,7 @@ export const CHANGE_LIMITS = [
   'waiting-writes', // too many of them, or too large, wait already
 ] as const;
 
-/** What a change met before it was on disk: for the request log, nothing of it is sent. */
+/** What a change met before it was on disk, for the request log. */
 export interface ChangeCourse {
   /** It does not count for the zone's rate of writes: it joined another, or was rejected. */
   readonly uncharged?: true;

@@ -1,10 +1,9 @@
 /*
- * Parses one line into the request that a guest makes. README.md in this directory describes the protocol.
+ * Parses one line of a transport into the request that a guest makes. README.md in this directory describes the
+ * protocol.
  *
- * The transports call `parseLine` with each line. It is a pure function of the line's bytes: it never
- * throws, keeps nothing, and decodes text only after the whole line is there. Everything that can be
- * refused without the VM's data is refused here, each with its own text, so no later stage sees an empty
- * key, a key or value that is not UTF-8, or a new name that must not be stored.
+ * Pure; never throws. Everything that can be refused without the VM's data is refused here, each with its own text, so
+ * no later stage sees an empty key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
 import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame';
@@ -15,24 +14,22 @@ export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id:
 /** The value of a PUT: a string, or, where it is longer than 64 KiB, the UTF-8 that was sent. */
 export type PutValue = string | Buffer;
 
-/** What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. */
-export type DataRequest =
-  | { readonly kind: 'get'; readonly wire: Wire; readonly key: string }
-  | { readonly kind: 'keys'; readonly wire: Wire }
+/**
+ * What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. `onlyIf`, of a PUTIF or
+ * DELETEIF, is the token that the key must have, `-` where it must be absent.
+ */
+export type DataRequest = { readonly wire: Wire } & (
+  | { readonly kind: 'get'; readonly key: string }
+  | { readonly kind: 'keys' }
   | {
       readonly kind: 'put';
-      readonly wire: Wire;
       readonly key: string;
       readonly value: PutValue;
-      /** Of a PUTIF: the token that the key must have, `-` where it must be absent. */
       readonly onlyIf?: string;
     }
-  /** `onlyIf` as for a put: a DELETEIF. */
-  | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string; readonly onlyIf?: string }
-  /** Answered when the token of some keys is not the client's any more. */
+  | { readonly kind: 'delete'; readonly key: string; readonly onlyIf?: string }
   | {
       readonly kind: 'watch';
-      readonly wire: Wire;
       /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
       readonly seconds: number;
       /** The token that the client has; `-` for none. */
@@ -40,10 +37,9 @@ export type DataRequest =
       /** Sorted, each once; null: all that KEYS lists. */
       readonly keys: readonly string[] | null;
     }
-  /** All keys and their values at once. */
-  | { readonly kind: 'getall'; readonly wire: Wire }
-  /** What the agent can do. */
-  | { readonly kind: 'hello'; readonly wire: Wire };
+  | { readonly kind: 'getall' }
+  | { readonly kind: 'hello' }
+);
 
 /** The verbs that are answered from a VM's data, as HELLO names them. */
 export const VERBS = [
@@ -51,19 +47,15 @@ export const VERBS = [
   ...(['WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'] as const),
 ];
 /** Verbs whose payload has a key. */
-type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
+type KeyedVerb = Exclude<(typeof VERBS)[number], 'KEYS' | 'GETALL' | 'HELLO'>;
+
 /** What is answered (or met with silence) from the line alone. */
 export type LineRequest =
   /** An empty line, one that starts with white space, a GET without a key: `invalid command`. */
   | { readonly kind: 'reset'; readonly bare: boolean }
   | { readonly kind: 'negotiate'; readonly accepted: boolean }
   /** A payload that does not decode to what the verb needs; `text` is the reason that the guest gets. */
-  | {
-      readonly kind: 'malformed';
-      readonly wire: Wire;
-      readonly verb: KeyedVerb;
-      readonly text: string;
-    }
+  | { readonly kind: 'malformed'; readonly wire: Wire; readonly text: string }
   /** `verb` is the guest's text: cut and escape it before it goes to a log. */
   | { readonly kind: 'unknown'; readonly wire: Wire; readonly verb: string }
   | { readonly kind: 'too-large'; readonly wire: Wire }
@@ -87,7 +79,7 @@ const KEYS_V1: Request = { kind: 'keys', wire: V1 };
  * must be bounded. Longer ones that the file holds already can be read and deleted.
  */
 export const MAX_KEY_BYTES = 1024;
-/** Longest wait of a WATCH: a proxy or a hypervisor in between may forget a stream that is silent for longer. */
+/** A proxy or a hypervisor in between may forget a stream that is silent for longer. */
 export const MAX_WATCH_SECONDS = 300;
 /** Keys of one WATCH, and their bytes in base64, which bound what a waiting one keeps in memory. */
 export const MAX_WATCH_KEYS = 64;
@@ -114,10 +106,7 @@ const FRAME_START = Buffer.from('V2 ', 'latin1');
  */
 const MAX_FRAME_STARTS = 4;
 
-/**
- * Parses a line.
- * @param line without its LF; `broken` requests keep it, nothing else does
- */
+/** @param line without its LF; `broken` requests keep it, nothing else does */
 export function parseLine(line: Buffer, channel: Channel): Request {
   if (channel === 'socket') {
     return parseClean(line);
@@ -269,7 +258,7 @@ function parsePut(wire: Wire, verb: 'PUT' | 'PUTIF', terms: Buffer | null): Requ
   }
   const fault = faultOfNewKey(key) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
   if (fault !== null) {
-    return malformed(wire, verb, fault);
+    return malformed(wire, fault);
   }
   const put = value.length > MAX_STRING_BYTES ? value : value.toString('utf8');
   return { kind: 'put', wire, key, value: put, ...(onlyIf !== undefined && { onlyIf }) };
@@ -294,7 +283,7 @@ function parseWatch(wire: Wire, payload: Buffer | null): Request {
     return { kind: 'watch', wire, seconds, token, keys: null };
   }
   if (space.length + payload.length - text.length > MAX_WATCH_KEYS_BYTES) {
-    return malformed(wire, 'WATCH', TOO_MANY_KEYS);
+    return malformed(wire, TOO_MANY_KEYS);
   }
   const keys = new Set<string>();
   for (const term of payload.toString('latin1', text.length).split(' ')) {
@@ -305,18 +294,18 @@ function parseWatch(wire: Wire, payload: Buffer | null): Request {
     keys.add(key);
   }
   return keys.size > MAX_WATCH_KEYS
-    ? malformed(wire, 'WATCH', TOO_MANY_KEYS)
+    ? malformed(wire, TOO_MANY_KEYS)
     : { kind: 'watch', wire, seconds, token, keys: [...keys].sort() };
 }
 
 const TOO_MANY_KEYS = 'Too many keys.';
 
-function malformed(wire: Wire, verb: KeyedVerb, text: string): Request {
-  return { kind: 'malformed', wire, verb, text };
+function malformed(wire: Wire, text: string): Request {
+  return { kind: 'malformed', wire, text };
 }
 
 function invalid(wire: Wire, verb: KeyedVerb): Request {
-  return malformed(wire, verb, `Invalid ${verb} Request`);
+  return malformed(wire, `Invalid ${verb} Request`);
 }
 
 /**
@@ -330,7 +319,7 @@ function keyOf(bytes: Buffer | null, wire: Wire, verb: KeyedVerb): string | Requ
   }
   // Metadata is JSON text: other bytes could only be stored changed.
   if (!isUtf8(bytes)) {
-    return malformed(wire, verb, 'Key is not UTF-8.');
+    return malformed(wire, 'Key is not UTF-8.');
   }
   let from = 0;
   let to = bytes.length;

@@ -126,7 +126,7 @@ describe('reply', () => {
     assert.strictEqual(text({ kind: 'reset', bare: false }), 'invalid command\n');
     assert.strictEqual(text({ kind: 'negotiate', accepted: true }), 'V2_OK\n');
     assert.strictEqual(text({ kind: 'negotiate', accepted: false }), 'FAILURE\n');
-    assert.strictEqual(text({ kind: 'malformed', wire: V1, verb: 'GET', text: 'x' }), 'FAILURE\n');
+    assert.strictEqual(text({ kind: 'malformed', wire: V1, text: 'x' }), 'FAILURE\n');
     assert.strictEqual(text({ kind: 'unknown', wire: V1, verb: 'FOO' }), 'FAILURE\n');
     assert.strictEqual(text({ kind: 'too-large', wire: V1 }), 'FAILURE\n');
   });
@@ -134,7 +134,7 @@ describe('reply', () => {
   it('gives the reason in V2, and is silent for a broken frame', () => {
     const failure = (text: string): Buffer => frame('a1b2c3d4', 'FAILURE', text);
     for (const text of ['Invalid PUT Request', 'Key is not UTF-8.']) {
-      const reply = replyToLine({ kind: 'malformed', wire: V2, verb: 'PUT', text });
+      const reply = replyToLine({ kind: 'malformed', wire: V2, text });
       assert.deepStrictEqual(reply, failure(text));
     }
     assert.deepStrictEqual(
