@@ -71,9 +71,8 @@ export interface SafePolicy {
   /** Who may use "safe". An empty list is nobody. */
   readonly safeOwners: Owners;
   /**
-   * Whose zones may have a plain delegated dataset. Only the audit reads it. With a list, the zones of
-   * these owners are exempt whatever they have, and nobody else's are; with `all`, every zone is that
-   * bears no mark of "safe".
+   * Whose zones may have a plain delegated dataset. With a list, the zones of these owners are exempt from the audit
+   * whatever they have, and nobody else's are; with `all`, every zone is that bears no mark of "safe".
    */
   readonly plainOwners: Owners;
 }
@@ -95,18 +94,17 @@ export function platformStamp(): string | undefined {
 }
 
 /**
- * What the VM tool takes besides "safe", as strings too; no business of this policy. Any other word is refused: were
- * `"Safe"` read as true further down, the zone would get a dataset without any rule.
+ * What the VM tool takes besides "safe", as strings too. Any other word is refused: were `"Safe"` read as true further
+ * down, the zone would get a dataset without any rule.
  */
 const OTHER_WISHES: ReadonlySet<unknown> = new Set(['true', 'false', true, false, null, undefined]);
 
-/** What a VM gets where nobody says otherwise. */
 const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
   zfs_snapshot_limit: 128,
   zfs_filesystem_limit: 32,
 };
 
-/** Longest value in a reason, characters: a line of a terminal or two. */
+/** Longest value in a reason: a line of a terminal or two. */
 const SHOWN_CHARS = 160;
 
 /**
@@ -164,12 +162,12 @@ function refused(code: ReasonCode, member: string, text: string): Expansion {
   return { kind: 'refused', reasons: [{ code, member, text }] };
 }
 
-/** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
+/** A VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
 export function isHvm(members: JsonObject): boolean {
   return own(members, 'hvm') === true || HVM_BRANDS.has(own(members, 'brand'));
 }
 
-/** True where the owner is named in the list; uuids are caseless. */
+/** Uuids are caseless. */
 function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
@@ -256,7 +254,6 @@ function shown(value: unknown): string {
   return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}...` : text;
 }
 
-/** One rule that a VM breaks. */
 export interface Finding {
   readonly rule: AuditRule;
   /** The property of the VM object. */
@@ -268,7 +265,7 @@ export interface Finding {
   readonly fix: string;
 }
 
-/** What ZFS compares with its limits: of a dataset and all below it. */
+/** What ZFS compares with its limits, of a dataset and all below it. */
 export interface Usage {
   readonly snapshots: number;
   /** Filesystems and volumes: ZFS has one limit for both. */
@@ -297,7 +294,6 @@ export type Audit =
   | (Audited & { readonly kind: 'exempt'; readonly why: 'owner' | 'plain' })
   | (Audited & { readonly kind: 'unsafe'; readonly findings: readonly Finding[] });
 
-/** What is known besides the VM object. */
 export interface AuditFacts {
   /** `uname -v` or a build stamp of the node; left out off SmartOS. */
   readonly platform?: string | undefined;

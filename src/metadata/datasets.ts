@@ -40,9 +40,8 @@ export function zonerootOf(vm: JsonObject): string | undefined {
 /**
  * Undefined for a VM without a delegated dataset.
  *
- * vmadm sets both limits on the zoneroot's dataset only (smartos-live VM.js, the pipelines of
- * createZpoolDataset and of VM.update), and ZFS applies a limit to the dataset that has it and to all
- * below it (illumos dsl_dir.c, dsl_fs_ss_limit_check).
+ * vmadm sets both limits on the zoneroot's dataset only (smartos-live VM.js, createZpoolDataset and VM.update), and ZFS
+ * applies a limit to the dataset that has it and to all below it (illumos dsl_dir.c, dsl_fs_ss_limit_check).
  */
 export function delegationOf(vm: JsonObject): Delegation | undefined {
   const datasets = delegatedDatasets(vm);
@@ -155,8 +154,7 @@ export function importGrant(value: unknown): ImportGrant {
 }
 
 /**
- * The same `limit_priv` with sys_fs_import taken out at its end; text stays text, an array stays an
- * array, and what was written stays as it was written.
+ * The same `limit_priv` with sys_fs_import taken out at its end; what was written stays as it was written.
  *
  * @param value one that is not malformed
  */

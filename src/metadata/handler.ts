@@ -42,8 +42,8 @@ export interface AnswerOptions {
    */
   readonly operatorScriptWritable: boolean;
   /**
-   * Whether a PUT of an empty value stores it. Images rely on the platform's refusal: an empty pipeline
-   * into `mdata-put` must not leave a key that the next boot takes for a value.
+   * Whether a PUT of an empty value stores it. Images rely on the refusal: an empty pipeline into `mdata-put` must not
+   * leave a key that the next boot takes for a value.
    */
   readonly emptyValuesStored: boolean;
   /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
@@ -73,9 +73,9 @@ export const READ_ONLY: Reply = { kind: 'failure', text: 'Permission denied.' };
 
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
-/** All keys and values of a shorter metadata file are answered at once; of longer ones a zone's requests take turns. */
+/** Requests for all keys of a longer metadata file take turns. */
 const SHORT_FILE_BYTES = 8 * 1024;
-/** What such an answer holds for each byte of the file: names as strings, the longest value, JSON, offsets. */
+/** What one holds for each byte of the file: names as strings, the longest value, JSON, offsets. */
 const MEMORY_PER_BYTE = 4;
 const OPERATOR_SCRIPT = 'operator-script';
 /** For requests that need nothing of the VM object. */
@@ -310,26 +310,21 @@ function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
   };
 }
 
-/** What is configured, bytes but for `keys`. */
-export interface HelloLimits {
-  readonly lineBytes: number;
-  readonly replyBytes: number;
-  /** What a guest can write in all: names and values. */
-  readonly metadataBytes: number;
-  readonly keys: number;
-}
-
 /** P1 to this. */
 const DIFFERENCES = 32;
-/** Of a PUTIF: its frame, and a token in base64; and the key's name in base64 twice. */
+/** Of a PUTIF: its frame and token; and the key's name, in base64 twice. */
 const FRAME_BYTES = 160;
 const KEY_IN_LINE_BYTES = Math.ceil((MAX_KEY_BYTES * 16) / 9);
 
 /**
- * The JSON that HELLO is answered with, so that a client need not guess: verbs, limits, and by their ids the differences
- * from the platform's agent (src/protocol/README.md).
+ * The JSON that HELLO is answered with: verbs, limits, and by their ids the differences from the platform's agent
+ * (src/protocol/README.md).
+ * @param limits as configured. `metadataBytes`, `keys`: what a guest can write in all
  */
-export function helloText(version: string, limits: HelloLimits): string {
+export function helloText(
+  version: string,
+  limits: Readonly<Record<'lineBytes' | 'replyBytes' | 'metadataBytes' | 'keys', number>>,
+): string {
   const { lineBytes, replyBytes, metadataBytes, keys } = limits;
   // A value is encoded twice, each time by a third longer.
   const inLine = Math.floor(((lineBytes - FRAME_BYTES - KEY_IN_LINE_BYTES) * 9) / 16);

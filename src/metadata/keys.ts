@@ -1,7 +1,6 @@
 /*
- * What a key's name says: where its value is kept, who may write it, and whether KEYS lists it.
- *
- * The guest chooses names: they are looked up in Maps, never as properties of an object.
+ * What a key's name says: where its value is kept, who may write it, and whether KEYS lists it. Guests choose names:
+ * they are looked up in Maps, never as properties of an object.
  */
 import { own, type JsonObject, type MetadataMap, type MetadataMaps } from './vm-data';
 
@@ -92,9 +91,8 @@ export function listNeedsNamespaces({ customer, internal }: MetadataMaps): boole
 }
 
 /**
- * Namespaces of keys in the internal map that the VM does not list any more, as after a migration. The
- * guest then reads and writes these keys in the customer's map: an operator must know. A key that begins
- * with a colon has no namespace.
+ * Namespaces of keys in the internal map that the VM does not list any more, as after a migration. The guest then reads
+ * and writes these keys in the customer's map: an operator must know.
  */
 export function lostNamespaces(
   internal: Pick<MetadataMap, 'keys'>,

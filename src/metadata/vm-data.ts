@@ -6,9 +6,7 @@
  * through the functions here, which return `undefined` for what is not as it should be.
  */
 import type { ChangeCourse } from '../protocol/reply';
-import type { PutValue } from '../protocol/request';
 
-/** A parsed JSON object. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** What a zone's life and link depend on, read once when the object comes in. */
@@ -32,7 +30,7 @@ export interface VmFacts {
 /** Brands whose guests have a serial port, and no socket. */
 export const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
 
-/** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
+/** One map of the metadata file, in the order of JSON.parse. A Map is one; that of vm/metadata-index reads when asked. */
 export interface MetadataMap {
   readonly size: number;
   has(key: string): boolean;
@@ -50,14 +48,10 @@ export interface MetadataMap {
   listed?(wantsPlain: boolean, namespaces: readonly string[]): readonly Buffer[];
 }
 
-/** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */
 export interface MetadataMaps {
   readonly customer: MetadataMap;
   readonly internal: MetadataMap;
-  /**
-   * Present where values are read from the file one by one: the same object for as long as the file is unchanged and
-   * cached.
-   */
+  /** Present where values are read from the file one by one: the same object while the file is unchanged and cached. */
   readonly onDisk?: object;
 }
 
@@ -99,7 +93,7 @@ function bytesOf(value: unknown): Buffer | null {
 
 /** The condition of a change: the key's token, compared with its value under the write lock. */
 export interface TokenCheck {
-  /** The token of the key with this value, which may be anything that the file holds, and a long string its UTF-8. */
+  /** The token of the key with this value, whatever the file holds; a long string may be its UTF-8. */
   tokenOf(value: unknown): string;
   /** The same of a long value, in steps. */
   longTokenOf(value: unknown): Promise<string>;
@@ -108,9 +102,9 @@ export interface TokenCheck {
 }
 
 /** A string that is to be stored: a long one as its UTF-8, as a PUT has it. */
-export type NewValue = PutValue;
+export type NewValue = string | Buffer;
 
-/** A change of one key, as a guest asks for it. */
+/** A change of one key. */
 export type Change = {
   readonly map: 'customer' | 'internal';
   readonly key: string;
@@ -145,9 +139,8 @@ export interface VmData {
   fileBytes(): number;
   /** What the guest has put there, and may. Of what `load` made ready. */
   use(): MetadataUse;
-  /** From `tags.json`, in the same way. */
+  /** From `tags.json` and `routes.json`, in the same way. */
   tags(): ReadonlyMap<string, unknown>;
-  /** From `routes.json`, in the same way. */
   routes(): ReadonlyMap<string, unknown>;
   /** The newest VM object from vminfod, undefined while there is none. */
   vm(): JsonObject | undefined;
@@ -157,7 +150,7 @@ export interface VmData {
   change(change: Change): Promise<ChangeResult>;
 }
 
-/** True for what JSON writes in braces: not for arrays or null. */
+/** Not for arrays or null. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -224,7 +217,7 @@ export function parseJsonObject(text: string): JsonObject | undefined {
     const value: unknown = JSON.parse(text);
     return isJsonObject(value) ? value : undefined;
   } catch {
-    // Not JSON: for the caller that is just another value that is not an object.
+    // Not JSON is, for the caller, just another value that is not an object.
     return undefined;
   }
 }

@@ -210,16 +210,13 @@ export async function replyToGetAll(data: WatchedData, bytesMax: number): Promis
   return json.full ? TOO_LARGE : { kind: 'success', text: json.bytes };
 }
 
-/**
- * A JSON object whose members are objects of strings, made in pieces and as UTF-8: as a string it would be twice as
- * long as soon as one of its characters is wide, for as long as the collector lets it be.
- */
+/** A JSON object whose members are objects of strings, made in pieces and as UTF-8: a string is twice as long when wide. */
 class JsonBytes {
   private memory: Buffer;
   private length = 0;
   private comma = '';
 
-  /** @param bytes what it is likely to come to @param bytesMax what does not fit in there is not kept */
+  /** @param bytes what it is likely to come to @param bytesMax what does not fit is not kept */
   constructor(
     private readonly tokens: Tokens,
     bytes: number,

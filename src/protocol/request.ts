@@ -11,12 +11,10 @@ import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
 
-/** The value of a PUT: a string, or, where it is longer than 64 KiB, the UTF-8 that was sent. */
-export type PutValue = string | Buffer;
-
 /**
  * What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. `onlyIf`, of a PUTIF or
- * DELETEIF, is the token that the key must have, `-` where it must be absent.
+ * DELETEIF, is the token that the key must have, `-` where it must be absent. The value of a PUT is bytes where it is
+ * longer than 64 KiB.
  */
 export type DataRequest = { readonly wire: Wire } & (
   | { readonly kind: 'get'; readonly key: string }
@@ -24,7 +22,7 @@ export type DataRequest = { readonly wire: Wire } & (
   | {
       readonly kind: 'put';
       readonly key: string;
-      readonly value: PutValue;
+      readonly value: string | Buffer;
       readonly onlyIf?: string;
     }
   | { readonly kind: 'delete'; readonly key: string; readonly onlyIf?: string }
@@ -49,12 +47,12 @@ export const VERBS = [
 /** Verbs whose payload has a key. */
 type KeyedVerb = Exclude<(typeof VERBS)[number], 'KEYS' | 'GETALL' | 'HELLO'>;
 
-/** What is answered (or met with silence) from the line alone. */
+/** What is answered from the line alone. */
 export type LineRequest =
   /** An empty line, one that starts with white space, a GET without a key: `invalid command`. */
   | { readonly kind: 'reset'; readonly bare: boolean }
   | { readonly kind: 'negotiate'; readonly accepted: boolean }
-  /** A payload that does not decode to what the verb needs; `text` is the reason that the guest gets. */
+  /** `text` is the reason that the guest gets. */
   | { readonly kind: 'malformed'; readonly wire: Wire; readonly text: string }
   /** `verb` is the guest's text: cut and escape it before it goes to a log. */
   | { readonly kind: 'unknown'; readonly wire: Wire; readonly verb: string }
@@ -64,7 +62,7 @@ export type LineRequest =
 
 export type Request = DataRequest | LineRequest;
 
-/** A request that changes metadata; the others only read. */
+/** A request that changes metadata. */
 export type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
 /** On a serial port lines may begin with noise; on a socket every byte was meant. */
@@ -74,10 +72,7 @@ const V1: Wire = { version: 1 };
 const BARE_RESET: Request = { kind: 'reset', bare: true };
 const NO_COMMAND: Request = { kind: 'reset', bare: false };
 const KEYS_V1: Request = { kind: 'keys', wire: V1 };
-/**
- * Longest key that PUT takes, in bytes of UTF-8. Every KEYS reply carries every key, so their length
- * must be bounded. Longer ones that the file holds already can be read and deleted.
- */
+/** Longest key that PUT takes: every KEYS reply carries every key. Longer ones of a file can be read and deleted. */
 export const MAX_KEY_BYTES = 1024;
 /** A proxy or a hypervisor in between may forget a stream that is silent for longer. */
 export const MAX_WATCH_SECONDS = 300;
@@ -90,19 +85,15 @@ const TOKEN = /^[!-~]{1,64}$/;
 /** `seconds SP token`, and the SP before the first key. */
 const WATCH_HEAD = /^([1-9][0-9]{0,2}) ([!-~]{1,64})( |$)/;
 const WATCH_HEAD_CHARS = 3 + 1 + MAX_TOKEN_CHARS + 1;
-/**
- * A longer value stays bytes until it is in the file: as a string it would be copied again and again, and collections of
- * garbage with megabytes of strings take long.
- */
+/** As a string a longer value would be copied again and again, and garbage of megabytes takes long to collect. */
 const MAX_STRING_BYTES = 64 * 1024;
 const SP = 0x20;
-/** What a log record shows of an unknown V1 command: the reply does not repeat it. */
+/** What a log record shows of an unknown V1 command. */
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
 /**
- * How many frame starts inside a serial line are read, from the last one back. Base64 holds no SP, so
- * the frame's own start is the last, or, with `V2` as the code, the one before. The bound keeps a guest
- * from having a line's CRC computed once for each start that it put into it.
+ * Frame starts inside a serial line that are read, from the last one back. Base64 holds no SP, so the frame's own is
+ * the last, or, with `V2` as the code, the one before. A CRC is computed for each.
  */
 const MAX_FRAME_STARTS = 4;
 
@@ -134,8 +125,8 @@ function dropNuls(line: Buffer): Buffer {
 }
 
 /**
- * The frame behind noise, where the line ends in one. Where it only resembles one, silence: a client repeats
- * its request then, while it would read a `FAILURE` line as the key's absence.
+ * The frame behind noise, where the line ends in one. Where it only resembles one, silence: a client would read a
+ * `FAILURE` line as the key's absence.
  * @param otherwise what the line is when no frame is in it
  */
 function salvage(line: Buffer, otherwise: Request): Request {
@@ -162,7 +153,8 @@ function parseClean(line: Buffer): Request {
   if (end === 0) {
     return BARE_RESET;
   }
-  if (isV2(line, end)) {
+  const isV2 = line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
+  if (isV2) {
     const read = readFrame(line);
     return read.kind === 'frame' ? requestOf(read) : { kind: 'broken', reason: read.reason, line };
   }
@@ -186,11 +178,6 @@ function parseClean(line: Buffer): Request {
     default:
       return { kind: 'unknown', wire: V1, verb: command };
   }
-}
-
-/** Whether the command is `V2`; what follows it must be a frame then. */
-function isV2(line: Buffer, end: number): boolean {
-  return line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
 }
 
 function requestOf({ id, code, payload: text }: Frame): Request {
@@ -308,11 +295,7 @@ function invalid(wire: Wire, verb: KeyedVerb): Request {
   return malformed(wire, `Invalid ${verb} Request`);
 }
 
-/**
- * A key is UTF-8, its outer ASCII white space does not count, and something must be left.
- * @param bytes null where the payload is not base64
- * @returns the key, or what the guest gets instead
- */
+/** @param bytes null where the payload is not base64 @returns the key, or what the guest gets instead */
 function keyOf(bytes: Buffer | null, wire: Wire, verb: KeyedVerb): string | Request {
   if (bytes === null) {
     return invalid(wire, verb);
@@ -356,12 +339,11 @@ function faultOfNewKey(key: string): string | null {
   return Buffer.byteLength(key) > MAX_KEY_BYTES ? 'Key is too long.' : null;
 }
 
-/** Requests of a client that need no data all the same. */
-const NO_DATA: ReadonlySet<Request['kind']> = new Set(['malformed', 'unknown', 'too-large']);
+const WITHOUT_DATA: ReadonlySet<Request['kind']> = new Set(['malformed', 'unknown', 'too-large']);
 
 /** True for a request that the handler answers. */
 export function isDataRequest(request: Request): request is DataRequest {
-  return 'wire' in request && !NO_DATA.has(request.kind);
+  return 'wire' in request && !WITHOUT_DATA.has(request.kind);
 }
 
 export function isWrite(request: Request): request is WriteRequest {
