@@ -15,7 +15,6 @@ import {
   LIMIT_NAMES,
   withoutImport,
   type Delegation,
-  type ImportGrant,
   type LimitName,
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
@@ -57,6 +56,8 @@ export interface Reason {
   /** What is wrong with which value, and what to do. */
   readonly text: string;
 }
+
+type Refuse = (code: ReasonCode, member: string, text: string) => void;
 
 export type Expansion =
   | { readonly kind: 'accepted'; readonly payload: JsonObject }
@@ -129,25 +130,43 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
     const text = `delegate_dataset is ${shown(wish)}: it takes true, false or "safe"`;
     return refused('delegate-dataset-value', member, text);
   }
+  const reasons: Reason[] = [];
+  const refuse: Refuse = (code, member, text) => void reasons.push({ code, member, text });
+  if (policy.enabled) {
+    checkBrand(payload, refuse);
+    checkOwner(own(payload, 'owner_uuid'), policy.safeOwners, refuse);
+    checkPlatform(payload, platform, refuse);
+  } else {
+    const text = 'safe delegated datasets are switched off in the configuration of this node';
+    refuse('feature-off', member, text);
+  }
   const limitPriv = own(payload, 'limit_priv');
   const grant = importGrant(limitPriv);
+  if (grant.kind === 'malformed') {
+    const text = `limit_priv is no list of privileges: ${grant.text}`;
+    refuse('limit-priv-malformed', 'limit_priv', text);
+  } else if (grant.kind === 'named') {
+    // One of the two wishes would have to be dropped silently.
+    const text =
+      `limit_priv ${shown(limitPriv)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
+      `take it out of the list`;
+    refuse('limit-priv-grants-import', 'limit_priv', text);
+  }
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
-  const off = 'safe delegated datasets are switched off in the configuration of this node';
-  const checks = [
-    ...(policy.enabled
-      ? [
-          checkBrand(payload),
-          checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
-          checkPlatform(payload, platform),
-        ]
-      : [{ code: 'feature-off', member, text: off } as const]),
-    checkPrivileges(limitPriv, grant),
-    ...limits.map(([name, limit]) => checkLimit(name, limit)),
-  ];
-  const reasons = checks.filter((reason) => reason !== null);
+  for (const [name, limit] of limits) {
+    if (limit === null || limit === undefined || limit === '') {
+      const text =
+        `${name} is taken away, and a safe dataset has this limit: give a number ` +
+        `(${DEFAULT_LIMITS[name]} is usual)`;
+      refuse('limit-removed', name, text);
+    } else if (!isLimit(limit)) {
+      const text = `${name} is ${shown(limit)}, not a whole number from 0 up`;
+      refuse('limit-not-number', name, text);
+    }
+  }
   if (reasons.length > 0) {
     return { kind: 'refused', reasons };
   }
@@ -172,80 +191,57 @@ function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
 
-/** Why the brand can have no "safe" dataset; null too for a payload that names no brand. */
-function checkBrand(members: JsonObject): Reason | null {
-  const member = 'brand';
-  const brand = own(members, member);
+/** A payload may name no brand. */
+function checkBrand(members: JsonObject, refuse: Refuse): void {
+  const brand = own(members, 'brand');
   if (brand !== undefined && typeof brand !== 'string') {
-    const text = `brand is ${shown(brand)}, not the name of a brand`;
-    return { code: 'brand-not-text', member, text };
+    refuse('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`);
+  } else if (isHvm(members)) {
+    const kind = brand ?? 'hvm';
+    const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
+    refuse('hvm-brand', 'brand', text);
   }
-  const kind = brand ?? 'hvm';
-  const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
-  return isHvm(members) ? { code: 'hvm-brand', member, text } : null;
 }
 
-function checkOwner(owner: unknown, allowed: Owners): Reason | null {
-  const member = 'owner_uuid';
+function checkOwner(owner: unknown, allowed: Owners, refuse: Refuse): void {
   if (allowed === 'all' || isListed(allowed, owner)) {
-    return null;
+    return;
   }
-  if (typeof owner !== 'string') {
+  if (typeof owner === 'string') {
+    const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
+    refuse('owner-not-allowed', 'owner_uuid', text);
+  } else {
     const text = 'owner_uuid is missing, and for now only listed owners may use safe datasets';
-    return { code: 'owner-missing', member, text };
+    refuse('owner-missing', 'owner_uuid', text);
   }
-  const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
-  return { code: 'owner-not-allowed', member, text };
 }
 
 /**
- * All stamps that are known must be new enough; one reason for both, the node's first.
- *
- * @param platform the node's, undefined where it is not known, which is not judged
- * @param members its `platform_buildstamp` is the other one
+ * Both stamps must be new enough, as far as they are known: the node's, refused without a member, and the
+ * `platform_buildstamp`. One reason is enough, as mostly they are the same.
  */
-export function checkPlatform(members: JsonObject, platform: string | undefined): Reason | null {
-  const stamp = own(members, 'platform_buildstamp');
-  const node = platform === undefined ? null : checkStamp(platform, '');
-  return node ?? (stamp === undefined ? null : checkStamp(stamp, 'platform_buildstamp'));
-}
-
-function checkStamp(value: unknown, member: string): Reason | null {
-  const stamp = typeof value === 'string' ? STAMP.exec(value.trim())?.[1] : undefined;
-  if (stamp === undefined) {
-    const text =
-      `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
-      `${OLDEST_STAMP}, the first that can host a safe dataset`;
-    return { code: 'platform-unreadable', member, text };
+function checkPlatform(members: JsonObject, platform: string | undefined, refuse: Refuse): void {
+  const stamps = { '': platform, platform_buildstamp: own(members, 'platform_buildstamp') };
+  for (const [member, value] of Object.entries(stamps)) {
+    if (value === undefined) {
+      continue;
+    }
+    const stamp = typeof value === 'string' ? STAMP.exec(value.trim())?.[1] : undefined;
+    if (stamp === undefined) {
+      const text =
+        `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
+        `${OLDEST_STAMP}, the first that can host a safe dataset`;
+      refuse('platform-unreadable', member, text);
+      return;
+    }
+    if (stamp < OLDEST_STAMP) {
+      const text =
+        `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
+        'dataset: update the node or choose another one';
+      refuse('platform-too-old', member, text);
+      return;
+    }
   }
-  const text =
-    `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
-    'dataset: update the node or choose another one';
-  return stamp < OLDEST_STAMP ? { code: 'platform-too-old', member, text } : null;
-}
-
-/** Asking for sys_fs_import by name is refused: one of the two wishes would have to be dropped silently. */
-function checkPrivileges(value: unknown, grant: ImportGrant): Reason | null {
-  const member = 'limit_priv';
-  if (grant.kind === 'malformed') {
-    const text = `limit_priv is no list of privileges: ${grant.text}`;
-    return { code: 'limit-priv-malformed', member, text };
-  }
-  const text =
-    `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
-    `take it out of the list`;
-  return grant.kind === 'named' ? { code: 'limit-priv-grants-import', member, text } : null;
-}
-
-function checkLimit(member: LimitName, value: unknown): Reason | null {
-  if (value === null || value === undefined || value === '') {
-    const text =
-      `${member} is taken away, and a safe dataset has this limit: give a number ` +
-      `(${DEFAULT_LIMITS[member]} is usual)`;
-    return { code: 'limit-removed', member, text };
-  }
-  const text = `${member} is ${shown(value)}, not a whole number from 0 up`;
-  return isLimit(value) ? null : { code: 'limit-not-number', member, text };
 }
 
 /** A value as JSON, cut where it would fill the terminal. */
@@ -325,12 +321,7 @@ export function auditVm(
     const why = plainOwners === 'all' ? 'plain' : 'owner';
     return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
   }
-  const findings = [
-    ...findPlace(vm, platform),
-    ...findTree(vm, delegation),
-    ...findPrivileges(vm, delegation),
-    ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
-  ];
+  const findings = findingsOf(vm, delegation, use, platform);
   if (findings.length === 0) {
     const kind = usage === undefined ? 'unknown' : 'safe';
     return { ...audited, kind, signature: kind };
@@ -339,75 +330,60 @@ export function auditVm(
   return { ...audited, kind: 'unsafe', findings, signature: `unsafe ${broken.join('; ')}` };
 }
 
-function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
-  const brand = checkBrand(vm);
-  const stamp = checkPlatform(vm, platform);
+function findingsOf(
+  vm: JsonObject,
+  { zoneroot, outside, receive }: Delegation,
+  use: Audited['use'],
+  platform: string | undefined,
+): readonly Finding[] {
   const findings: Finding[] = [];
-  if (brand !== null) {
-    const fix = 'destroy the VM and create it without a delegated dataset';
-    findings.push(finding(vm, brand.code, brand.member, brand.text, fix));
-  }
-  if (stamp !== null) {
-    const { code, member, text } = stamp;
+  const add = (rule: AuditRule, member: string, text: string, fix: string): void => {
+    findings.push({ rule, member, value: shown(own(vm, member)), text, fix });
+  };
+  checkBrand(vm, (code, member, text) => {
+    add(code, member, text, 'destroy the VM and create it without a delegated dataset');
+  });
+  checkPlatform(vm, platform, (rule, stamp, text) => {
+    const member = 'platform_buildstamp';
+    const value = shown(stamp === '' ? platform : own(vm, member));
     const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
-    const value = shown(member === '' ? platform : own(vm, member));
-    findings.push({ rule: code, member: 'platform_buildstamp', value, text, fix });
-  }
-  return findings;
-}
-
-/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
-function findTree(vm: JsonObject, { zoneroot, outside }: Delegation): readonly Finding[] {
+    findings.push({ rule, member, value, text, fix });
+  });
+  // ZFS applies the limits of the VM below the zoneroot only.
   if (zoneroot === undefined) {
     const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
     const fix = 'find out why the platform does not load the dataset of the zoneroot: vmadm get';
-    return [finding(vm, 'zoneroot-unknown', 'zfs_filesystem', text, fix)];
+    add('zoneroot-unknown', 'zfs_filesystem', text, fix);
+  } else {
+    for (const dataset of outside) {
+      const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
+      const fix =
+        'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
+      add('dataset-outside', 'datasets', text, fix);
+    }
   }
-  return outside.map((dataset) => {
-    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
-    const fix =
-      'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
-    return finding(vm, 'dataset-outside', 'datasets', text, fix);
-  });
-}
-
-function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Finding[] {
-  const member = 'limit_priv';
-  const list = own(vm, member);
-  if (receive === 'none') {
-    return [];
-  }
+  const list = own(vm, 'limit_priv');
   if (receive === 'malformed') {
     const text = `limit_priv ${shown(list)} is not a list of privileges`;
     const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
-    return [finding(vm, 'privileges-unreadable', member, text, fix)];
+    add('privileges-unreadable', 'limit_priv', text, fix);
+  } else if (receive !== 'none') {
+    const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
+    // A zone's privileges are fixed when it boots.
+    const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
+    add('receive-granted', 'limit_priv', text, fix);
   }
-  const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
-  // A zone's privileges are fixed when it boots.
-  const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
-  return [finding(vm, 'receive-granted', member, text, fix)];
-}
-
-function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
-  if (limit === undefined) {
-    const fix = updateWith(vm, { [member]: Math.max(DEFAULT_LIMITS[member], used ?? 0) });
-    return [finding(vm, 'limit-missing', member, `${member} is not set`, fix)];
+  for (const name of LIMIT_NAMES) {
+    const { limit, used = 0 } = use[name];
+    if (limit === undefined) {
+      const fix = updateWith(vm, { [name]: Math.max(DEFAULT_LIMITS[name], used) });
+      add('limit-missing', name, `${name} is not set`, fix);
+    } else if (used > limit) {
+      const fix = `have the owner destroy some, or ${updateWith(vm, { [name]: used })}`;
+      add('limit-exceeded', name, `${used} are used of ${name} ${limit}`, fix);
+    }
   }
-  if (used === undefined || used <= limit) {
-    return [];
-  }
-  const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
-  return [finding(vm, 'limit-exceeded', member, `${used} are used of ${member} ${limit}`, fix)];
-}
-
-function finding(
-  vm: JsonObject,
-  rule: AuditRule,
-  member: string,
-  text: string,
-  fix: string,
-): Finding {
-  return { rule, member, value: shown(own(vm, member)), text, fix };
+  return findings;
 }
 
 /** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */
