@@ -102,15 +102,17 @@ export class ClientSession {
   }
 
   /** Nothing came in the time given, or the channel was closed, or failed. */
-  lost(reason: 'receive timeout' | 'connection closed'): Step {
-    return this.reopen(reason);
+  lost(reason: string): Step {
+    const pauseMs = this.state === 'asking' ? 0 : REOPEN_PAUSE_MS;
+    this.state = 'closed';
+    return { kind: 'reopen', pauseMs, reason };
   }
 
   private understand(line: Buffer): Step {
     switch (this.state) {
       case 'resetting':
         if (line.toString('latin1') !== 'invalid command') {
-          return this.reopen('unexpected answer to a reset');
+          return this.lost('unexpected answer to a reset');
         }
         this.state = 'negotiating';
         return { kind: 'send', bytes: NEGOTIATE, waitMs: NEGOTIATE_MS };
@@ -148,26 +150,20 @@ export class ClientSession {
     if (frame.kind !== 'frame' || frame.id !== this.id) {
       return WAIT;
     }
-    const data = Buffer.from(frame.payload.toString('latin1'), 'base64');
-    switch (frame.code) {
-      case 'SUCCESS':
-        return this.done({ kind: 'success', data });
-      case 'NOTFOUND':
-        return this.done({ kind: 'notfound' });
-      default:
-        return this.done({ kind: 'failure', text: data.toString('utf8') });
-    }
-  }
-
-  private done(outcome: Outcome): Step {
     this.state = 'idle';
-    return { kind: 'done', outcome };
+    const data = Buffer.from(frame.payload.toString('latin1'), 'base64');
+    return { kind: 'done', outcome: outcomeOf(frame.code, data) };
   }
+}
 
-  private reopen(reason: string): Step {
-    const pauseMs = this.state === 'asking' ? 0 : REOPEN_PAUSE_MS;
-    this.state = 'closed';
-    return { kind: 'reopen', pauseMs, reason };
+function outcomeOf(code: string, data: Buffer): Outcome {
+  switch (code) {
+    case 'SUCCESS':
+      return { kind: 'success', data };
+    case 'NOTFOUND':
+      return { kind: 'notfound' };
+    default:
+      return { kind: 'failure', text: data.toString('utf8') };
   }
 }
 
