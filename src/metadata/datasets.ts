@@ -77,14 +77,6 @@ export function delegateDatasetWord(vm: JsonObject): 'safe' | 'true' | undefined
   return isSafe ? 'safe' : 'true';
 }
 
-/**
- * What `sdc:datasets` says: the names as a compact JSON list. Undefined (NOTFOUND) where the VM object has
- * no such list at all; for an empty one it is `[]`.
- */
-export function datasetsText(vm: JsonObject): string | undefined {
-  return Array.isArray(own(vm, 'datasets')) ? JSON.stringify(delegatedDatasets(vm)) : undefined;
-}
-
 /** A number that ZFS takes as a limit. Zero is one: none may be made. */
 export function isLimit(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;

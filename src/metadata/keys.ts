@@ -38,23 +38,18 @@ export function needsNamespaces(key: string): boolean {
   return key.includes(':');
 }
 
-interface NameList {
-  readonly kind: 'success';
-  readonly text: Buffer;
-}
-
 /**
  * The reply to KEYS: the names of the customer's map that are read from it, then those of the internal map that are.
  * No sort: the order is the metadata file's. Mostly a view of the names as the file's index has them.
  */
-export function nameList(maps: MetadataMaps, namespaces: readonly string[]): NameList {
+export function nameList(maps: MetadataMaps, namespaces: readonly string[]) {
   const parts = [
     ...listedOf(maps.customer, true, namespaces),
     ...listedOf(maps.internal, false, namespaces),
   ].filter(({ length }) => length > 0);
   const [first = EMPTY] = parts;
   const lines = parts.length > 1 ? Buffer.concat(parts) : first;
-  return { kind: 'success', text: lines.subarray(0, Math.max(0, lines.length - 1)) };
+  return { kind: 'success' as const, text: lines.subarray(0, Math.max(0, lines.length - 1)) };
 }
 
 /** The names of the reply to KEYS. */

@@ -6,7 +6,7 @@
  * copies may be old.
  */
 import type { GetReply } from '../protocol/reply';
-import { datasetsText, delegateDatasetWord } from './datasets';
+import { delegatedDatasets, delegateDatasetWord } from './datasets';
 import { isJsonObject, own, type JsonObject, type MetadataMap, type VmData } from './vm-data';
 
 const NOTFOUND: GetReply = { kind: 'notfound' };
@@ -34,7 +34,11 @@ const SPECIAL = new Map<string, (vm: JsonObject, data: VmData) => GetReply>([
   ['volumes', (_vm, data) => render(data.metadata().internal.get('sdc:volumes'))],
   ['metadata_bytes', (_vm, data) => render(data.use().bytes)],
   ['metadata_limit', (_vm, data) => render(data.use().bytesMax)],
-  ['datasets', (vm) => render(datasetsText(vm))],
+  [
+    'datasets',
+    (vm) =>
+      Array.isArray(property(vm, 'datasets')) ? renderJson(delegatedDatasets(vm)) : NOTFOUND,
+  ],
   ['delegate_dataset', (vm) => render(delegateDatasetWord(vm))],
 ]);
 /** The names that GETALL gives, as far as the VM has them: what images and tools ask for. */

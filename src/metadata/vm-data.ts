@@ -10,22 +10,7 @@ import type { ChangeCourse } from '../protocol/reply';
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** What a zone's life and link depend on, read once when the object comes in. */
-export interface VmFacts {
-  readonly zonename: string;
-  readonly uuid: string;
-  readonly brand: string | undefined;
-  readonly zonepath: string | undefined;
-  readonly zoneState: string | undefined;
-  /** Of this boot; present only while the kernel knows the zone. */
-  readonly zoneid: number | undefined;
-  /** Present only while the zone runs. */
-  readonly initRestarts: number | undefined;
-  readonly com2: string | undefined;
-  /** The newest of its files' modification times, ms since 1970 (whole seconds on the platform). */
-  readonly lastModified: number | undefined;
-  /** True: it has delegated datasets, or something in their place. */
-  readonly delegates: boolean;
-}
+export type VmFacts = Readonly<NonNullable<ReturnType<typeof factsOf>>>;
 
 /** Brands whose guests have a serial port, and no socket. */
 export const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
@@ -188,7 +173,7 @@ export function ownMap(object: JsonObject, name: string): ReadonlyMap<string, un
 }
 
 /** The facts of a VM object, undefined for one that names no zone. */
-export function factsOf(vm: JsonObject): VmFacts | undefined {
+export function factsOf(vm: JsonObject) {
   const zonename = own(vm, 'zonename');
   if (!isZonename(zonename)) {
     return undefined;
@@ -203,10 +188,14 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
     brand: ownString(vm, 'brand'),
     zonepath: ownString(vm, 'zonepath'),
     zoneState: ownString(vm, 'zone_state'),
+    /** Of this boot; present only while the kernel knows the zone. */
     zoneid: ownNumber(vm, 'zoneid'),
+    /** Present only while the zone runs. */
     initRestarts: ownNumber(vm, 'init_restarts'),
     com2: ownString(vm, 'com2'),
+    /** The newest of its files' modification times, ms since 1970 (whole seconds on the platform). */
     lastModified: Number.isNaN(lastModified) ? undefined : lastModified,
+    /** True: it has delegated datasets, or something in their place. */
     delegates: Array.isArray(datasets) && datasets.length > 0,
   };
 }

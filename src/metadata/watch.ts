@@ -194,83 +194,63 @@ export async function replyToGetAll(data: WatchedData, bytesMax: number): Promis
   }
   const token = await tokenOf(data, null);
   const likelyBytes = FIRST_BYTES + namesBytes + MEMBER_BYTES * keys.length + valueBytes;
-  const json = new JsonBytes(tokens, likelyBytes, bytesMax);
-  json.open(`{"token":"${token}","metadata":{`);
-  for await (const key of inSteps(keys, tokens)) {
-    await json.add(key, await data.get(key));
-    if (json.full) {
+  // As a string it would be twice as long as soon as one of its characters is wide.
+  let json = Buffer.allocUnsafe(Math.min(likelyBytes, bytesMax));
+  let length = 0;
+  for await (const part of partsOfAll(data, token, keys)) {
+    const start = length;
+    length += Buffer.byteLength(part);
+    if (length > bytesMax) {
       return TOO_LARGE;
     }
+    if (length > json.length) {
+      const larger = Buffer.allocUnsafe(Math.min(2 * length, bytesMax));
+      json.copy(larger, 0, 0, start);
+      json = larger;
+    }
+    json.write(part, start);
   }
-  json.open('},"sdc":{');
-  for (const name of WELL_KNOWN_NAMES) {
-    await json.add(name, await data.get(`${SDC_PREFIX}${name}`));
-  }
-  json.push('}}');
-  return json.full ? TOO_LARGE : { kind: 'success', text: json.bytes };
+  return { kind: 'success', text: json.subarray(0, length) };
 }
 
-/** A JSON object whose members are objects of strings, made in pieces and as UTF-8: a string is twice as long when wide. */
-class JsonBytes {
-  private memory: Buffer;
-  private length = 0;
-  private comma = '';
+async function* partsOfAll(
+  data: WatchedData,
+  token: string,
+  keys: readonly string[],
+): AsyncGenerator<string> {
+  yield `{"token":"${token}","metadata":{`;
+  yield* membersOf(data, keys, '');
+  yield '},"sdc":{';
+  yield* membersOf(data, WELL_KNOWN_NAMES, SDC_PREFIX);
+  yield '}}';
+}
 
-  /** @param bytes what it is likely to come to @param bytesMax what does not fit is not kept */
-  constructor(
-    private readonly tokens: Tokens,
-    bytes: number,
-    private readonly bytesMax: number,
-  ) {
-    this.memory = Buffer.allocUnsafe(Math.min(bytes, bytesMax));
-  }
-
-  get bytes(): Buffer {
-    return this.memory.subarray(0, this.length);
-  }
-
-  /** True: it is longer than the limit. */
-  get full(): boolean {
-    return this.length > this.bytesMax;
-  }
-
-  /** Adds a member, where the answer has a value. */
-  async add(name: string, answer: GetReply): Promise<void> {
+/** The members of an object: names whose answer has a value. */
+async function* membersOf(
+  { tokens, get }: WatchedData,
+  names: readonly string[],
+  prefix: string,
+): AsyncGenerator<string> {
+  let comma = '';
+  for await (const name of inSteps(names, tokens)) {
+    const answer = await get(`${prefix}${name}`);
     if (answer.kind !== 'success') {
-      return;
+      continue;
     }
-    const value = answer.text;
-    this.push(`${this.comma}${JSON.stringify(name)}:"`);
-    this.comma = ',';
-    for (let at = 0; at < value.length && !this.full;) {
+    const { text } = answer;
+    let part = `${comma}${JSON.stringify(name)}:"`;
+    comma = ',';
+    for (let at = 0; at < text.length;) {
       if (at > 0) {
-        await this.tokens.pause();
+        yield part;
+        part = '';
+        await tokens.pause();
       }
-      const end = endOfPiece(value, at + LONG_CHARS);
+      const end = endOfPiece(text, at + LONG_CHARS);
       // A lone half of a surrogate pair is U+FFFD, as in the answer to a GET.
-      this.push(JSON.stringify(toUSVString(value.slice(at, end))).slice(1, -1));
+      part += JSON.stringify(toUSVString(text.slice(at, end))).slice(1, -1);
       at = end;
     }
-    this.push('"');
-  }
-
-  /** Adds a text that begins an object. */
-  open(part: string): void {
-    this.push(part);
-    this.comma = '';
-  }
-
-  push(part: string): void {
-    const start = this.length;
-    this.length += Buffer.byteLength(part);
-    if (this.full) {
-      return;
-    }
-    if (this.length > this.memory.length) {
-      const larger = Buffer.allocUnsafe(Math.min(2 * this.length, this.bytesMax));
-      this.memory.copy(larger, 0, 0, start);
-      this.memory = larger;
-    }
-    this.memory.write(part, start);
+    yield `${part}"`;
   }
 }
