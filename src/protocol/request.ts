@@ -11,6 +11,10 @@ import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
 
+interface Condition {
+  readonly onlyIf?: string;
+}
+
 /**
  * What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. `onlyIf`, of a PUTIF or
  * DELETEIF, is the token that the key must have, `-` where it must be absent. The value of a PUT is bytes where it is
@@ -19,13 +23,12 @@ export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id:
 export type DataRequest = { readonly wire: Wire } & (
   | { readonly kind: 'get'; readonly key: string }
   | { readonly kind: 'keys' }
-  | {
+  | (Condition & {
       readonly kind: 'put';
       readonly key: string;
       readonly value: string | Buffer;
-      readonly onlyIf?: string;
-    }
-  | { readonly kind: 'delete'; readonly key: string; readonly onlyIf?: string }
+    })
+  | (Condition & { readonly kind: 'delete'; readonly key: string })
   | {
       readonly kind: 'watch';
       /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
@@ -196,15 +199,19 @@ function requestOf({ id, code, payload: text }: Frame): Request {
     case 'WATCH':
       return parseWatch(wire, payload);
     case 'PUT':
-    case 'PUTIF':
       return parsePut(wire, code, payload);
+    case 'PUTIF':
     case 'DELETEIF': {
-      // base64(key) SP token
-      const onlyIf = payload === null ? null : tokenOf(payload);
-      const term = payload?.subarray(0, payload.lastIndexOf(SP));
-      return term === undefined || onlyIf === null
-        ? invalid(wire, code)
-        : parseKeyed(wire, code, decodeBase64(term), { onlyIf });
+      // As PUT, or base64(key), with `SP token` behind it.
+      const space = payload?.lastIndexOf(SP) ?? -1;
+      const onlyIf = payload?.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS) ?? '';
+      if (payload === null || space < 0 || !TOKEN.test(onlyIf)) {
+        return invalid(wire, code);
+      }
+      const rest = payload.subarray(0, space);
+      return code === 'PUTIF'
+        ? parsePut(wire, code, rest, { onlyIf })
+        : parseKeyed(wire, code, decodeBase64(rest), { onlyIf });
     }
     default:
       return { kind: 'unknown', wire, verb: code };
@@ -215,7 +222,7 @@ function parseKeyed(
   wire: Wire,
   verb: 'GET' | 'DELETE' | 'DELETEIF',
   bytes: Buffer | null,
-  condition: { readonly onlyIf?: string } = {},
+  condition: Condition = {},
 ): Request {
   const key = keyOf(bytes, wire, verb);
   if (typeof key !== 'string') {
@@ -224,22 +231,19 @@ function parseKeyed(
   return verb === 'GET' ? { kind: 'get', wire, key } : { kind: 'delete', wire, key, ...condition };
 }
 
-/** `base64(key) SP base64(value)`, of a PUTIF with `SP token` behind it. The value may be empty. */
-function parsePut(wire: Wire, verb: 'PUT' | 'PUTIF', terms: Buffer | null): Request {
-  if (terms === null) {
+/** `base64(key) SP base64(value)`. The value may be empty. */
+function parsePut(
+  wire: Wire,
+  verb: 'PUT' | 'PUTIF',
+  terms: Buffer | null,
+  condition: Condition = {},
+): Request {
+  const space = terms?.indexOf(SP) ?? -1;
+  const value = terms === null || space < 0 ? null : decodeBase64(terms.subarray(space + 1));
+  if (terms === null || value === null) {
     return invalid(wire, verb);
   }
-  const keyEnd = terms.indexOf(SP);
-  const valueEnd = verb === 'PUT' ? terms.length : terms.lastIndexOf(SP);
-  const onlyIf = verb === 'PUT' ? undefined : tokenOf(terms);
-  if (keyEnd < 0 || valueEnd <= keyEnd || onlyIf === null) {
-    return invalid(wire, verb);
-  }
-  const value = decodeBase64(terms.subarray(keyEnd + 1, valueEnd));
-  if (value === null) {
-    return invalid(wire, verb);
-  }
-  const key = keyOf(decodeBase64(terms.subarray(0, keyEnd)), wire, verb);
+  const key = keyOf(decodeBase64(terms.subarray(0, space)), wire, verb);
   if (typeof key !== 'string') {
     return key;
   }
@@ -248,14 +252,7 @@ function parsePut(wire: Wire, verb: 'PUT' | 'PUTIF', terms: Buffer | null): Requ
     return malformed(wire, fault);
   }
   const put = value.length > MAX_STRING_BYTES ? value : value.toString('utf8');
-  return { kind: 'put', wire, key, value: put, ...(onlyIf !== undefined && { onlyIf }) };
-}
-
-/** The last of the terms, which a client may take for a token; null where it is none, or the only one. */
-function tokenOf(terms: Buffer): string | null {
-  const space = terms.lastIndexOf(SP);
-  const token = terms.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS);
-  return space >= 0 && TOKEN.test(token) ? token : null;
+  return { kind: 'put', wire, key, value: put, ...condition };
 }
 
 /** `seconds SP token (SP base64(key))*`. What is kept of it refers to nothing of the line. */
