@@ -19,7 +19,7 @@ import {
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 
-/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
+/** The rules that a payload can break. */
 export type ReasonCode =
   | 'payload-not-object'
   | 'delegate-dataset-value'
@@ -34,6 +34,8 @@ export type ReasonCode =
   | 'limit-priv-grants-import'
   | 'limit-not-number'
   | 'limit-removed';
+
+/** The rules that a VM can break. */
 export type AuditRule =
   | ReasonCode
   | 'receive-granted'
@@ -53,7 +55,6 @@ export interface Reason {
   readonly code: ReasonCode;
   /** The member that breaks the rule, empty for the whole. */
   readonly member: string;
-  /** What is wrong with which value, and what to do. */
   readonly text: string;
 }
 

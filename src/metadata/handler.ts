@@ -127,25 +127,25 @@ function respond(
   switch (request.kind) {
     case 'get': {
       const { key } = request;
-      return use(data, needOfKey(key), isWanted, needsNamespaces(key), (ready, vm) => {
+      return withData(data, needOfKey(key), isWanted, needsNamespaces(key), (ready, vm) => {
         return get(ready, vm, key);
       });
     }
     case 'keys':
-      return use(data, null, isWanted, listNeedsNamespaces, (ready, vm) => {
+      return withData(data, null, isWanted, listNeedsNamespaces, (ready, vm) => {
         return nameList(ready.metadata(), namespacesOf(vm));
       });
     case 'watch': {
       const { keys } = request;
       const needsVm = keys?.some(needsNamespaces) ?? listNeedsNamespaces;
-      return use(data, null, isWanted, needsVm, (ready, vm) => {
+      return withData(data, null, isWanted, needsVm, (ready, vm) => {
         // Whoever asked waits until it is another one.
         const token = tokenOf(watchedData(ready, data, vm, options.tokens), keys);
         return whenKnown<string, Reply>(token, (text) => ({ kind: 'success', text }));
       });
     }
     case 'getall':
-      return use(data, null, isWanted, true, (ready, vm) => {
+      return withData(data, null, isWanted, true, (ready, vm) => {
         return replyToGetAll(watchedData(ready, data, vm, options.tokens), options.replyBytes);
       });
     case 'hello':
@@ -154,7 +154,7 @@ function respond(
     case 'delete': {
       const { key } = request;
       const need = key.startsWith(DOCKER_PREFIX) ? null : undefined;
-      return use(data, need, isWanted, needsNamespaces(key), (ready, vm) => {
+      return withData(data, need, isWanted, needsNamespaces(key), (ready, vm) => {
         return write(ready, vm, request, options);
       });
     }
@@ -169,7 +169,7 @@ function respond(
  * Replies with the data that a request needs.
  * @param key whose value is read of the metadata; null for names only, undefined for nothing
  */
-function use(
+function withData(
   data: VmData,
   key: string | null | undefined,
   isWanted: (() => boolean) | undefined,

@@ -77,7 +77,8 @@ export class LineReader {
     }
     this.addToLine(bytes, from, lf);
     const { held, unfinished } = this;
-    this.discardUnfinished();
+    this.line = null;
+    this.lineBytes = 0;
     return unfinished > this.maxLineBytes
       ? { kind: 'oversize', head: held }
       : { kind: 'line', bytes: held };
@@ -107,12 +108,6 @@ export class LineReader {
     return lengthOf(this.input);
   }
 
-  /** Discards the unfinished line: what comes next starts a new one. */
-  discardUnfinished(): void {
-    this.line = null;
-    this.lineBytes = 0;
-  }
-
   /** Drops every whole line that was not pulled, at once. The line without its LF stays. */
   dropWholeLines(): void {
     const { input } = this;
@@ -122,7 +117,8 @@ export class LineReader {
     this.input = null;
     const last = input.bytes.subarray(input.from, input.to).lastIndexOf(LF);
     if (last >= 0) {
-      this.discardUnfinished();
+      this.line = null;
+      this.lineBytes = 0;
     }
     this.addToLine(input.bytes, input.from + last + 1, input.to);
   }
