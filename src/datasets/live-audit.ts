@@ -6,8 +6,7 @@
  *   `zfs list`, at most once a minute --> usage -----------^
  *
  * Nothing waits for it, and requests go first. Many touches of a VM before its audit are one audit. While the policy is
- * switched off it does nothing and holds nothing. Audits are kept for as long as vminfod knows the VM, so that a VM does not
- * become plain by losing its last mark of "safe".
+ * switched off it does nothing and holds nothing.
  */
 import { existsSync } from 'node:fs';
 import { messageOf } from '../lib/errors';
@@ -49,12 +48,13 @@ export interface LiveAuditOptions {
   readonly usageMs?: number;
 }
 
-/** Audits from `start` to `stop`; earlier touches are kept for it. */
+/** Audits from `start` to `stop`. */
 export class LiveAudit {
   private policy: SafePolicy;
-  /** To be audited: something happened to them, or use was listed again. */
-  private readonly dirty = new Map<string, 'changed' | 'usage'>();
+  /** Something happened to them since their last audit. */
+  private readonly dirty = new Set<string>();
   private readonly queue = new TaskQueue({ tasks: ITERATION_VMS });
+  /** For as long as vminfod knows the VM, so that it does not become plain by losing its last mark of "safe". */
   private readonly audits = new Map<string, Audit>();
   /** The last good listing. A failed one changes nothing here: it would be reported as a change. */
   private usage: ReadonlyMap<string, Usage> = new Map();
@@ -69,13 +69,11 @@ export class LiveAudit {
     this.policy = options.policy;
   }
 
-  /** Audits the VMs touched so far, and from now on. */
+  /** Audits the VMs that are known, and from now on those that are touched. */
   start(): void {
     if (this.state === 'new') {
       this.state = 'running';
-      for (const zonename of this.dirty.keys()) {
-        this.queue.add(() => this.auditDirty(zonename));
-      }
+      this.touchAll();
     }
   }
 
@@ -88,9 +86,18 @@ export class LiveAudit {
 
   /** A zone was created, changed or booted. */
   touch(zonename: string): void {
-    if (this.policy.enabled && this.state !== 'stopped') {
-      this.mark(zonename, 'changed');
+    if (this.state !== 'running' || !this.policy.enabled || this.dirty.has(zonename)) {
+      return;
     }
+    this.dirty.add(zonename);
+    this.queue.add(() => {
+      if (this.dirty.delete(zonename)) {
+        this.audit(zonename);
+        if (this.audits.has(zonename)) {
+          this.requestUsage();
+        }
+      }
+    });
   }
 
   /** The VM is gone; one that comes under its name later has no history. */
@@ -108,9 +115,8 @@ export class LiveAudit {
     if (!policy.enabled) {
       this.dirty.clear();
       this.audits.clear();
-      return;
     }
-    this.options.vms.zonenames().forEach((zonename) => this.touch(zonename));
+    this.touchAll();
   }
 
   /** The last audit of a VM; undefined where it has no delegated dataset or is not audited yet. */
@@ -133,38 +139,26 @@ export class LiveAudit {
     return { enabled: this.policy.enabled, verdicts, rules, warnings: this.warnings };
   }
 
-  private mark(zonename: string, cause: 'changed' | 'usage'): void {
-    if (this.state === 'running' && !this.dirty.has(zonename)) {
-      this.queue.add(() => this.auditDirty(zonename));
-    }
-    this.dirty.set(zonename, cause);
+  private touchAll(): void {
+    this.options.vms.zonenames().forEach((zonename) => this.touch(zonename));
   }
 
-  private auditDirty(zonename: string): void {
-    const cause = this.dirty.get(zonename);
-    this.dirty.delete(zonename);
-    const { vms } = this.options;
-    // Few VMs have, or had, delegated datasets: the others need not even be parsed.
-    const concerned = this.audits.has(zonename) || vms.facts(zonename)?.delegates === true;
-    const vm = cause !== undefined && concerned ? vms.vm(zonename) : undefined;
-    if (vm !== undefined) {
-      this.audit(zonename, vm);
-      if (cause === 'changed' && this.audits.has(zonename)) {
-        this.requestUsage();
-      }
-    }
-  }
-
-  private audit(zonename: string, vm: JsonObject): void {
+  private audit(zonename: string): void {
+    const { vms, platform, log } = this.options;
     const last = this.audits.get(zonename);
+    // Few VMs have, or had, delegated datasets: the others need not even be parsed.
+    const isConcerned = last !== undefined || vms.facts(zonename)?.delegates === true;
+    const vm = isConcerned && this.state === 'running' ? vms.vm(zonename) : undefined;
+    if (vm === undefined) {
+      return;
+    }
     const usage = this.usage.get(zonerootOf(vm) ?? '');
-    const audit = auditVm(vm, this.policy, { platform: this.options.platform, usage, last });
+    const audit = auditVm(vm, this.policy, { platform, usage, last });
     if (audit === undefined) {
       this.audits.delete(zonename);
     } else {
       this.audits.set(zonename, audit);
     }
-    const { log } = this.options;
     if (audit?.signature === last?.signature) {
       return;
     }
@@ -192,18 +186,15 @@ export class LiveAudit {
     if (this.state === 'stopped') {
       return;
     }
-    if (listed.kind === 'unknown') {
-      if (listed.fault && listed.why !== this.listFault) {
-        this.options.log.warn({ why: listed.why }, 'use of datasets cannot be listed');
-      }
-      this.listFault = listed.fault ? listed.why : '';
-      return;
+    const fault = listed.kind === 'unknown' && listed.fault ? listed.why : '';
+    if (fault !== '' && fault !== this.listFault) {
+      this.options.log.warn({ why: fault }, 'use of datasets cannot be listed');
     }
-    this.listFault = '';
-    this.usage = listed.usage;
-    for (const zonename of this.audits.keys()) {
-      if (!this.dirty.has(zonename)) {
-        this.mark(zonename, 'usage');
+    this.listFault = fault;
+    if (listed.kind === 'known') {
+      this.usage = listed.usage;
+      for (const zonename of this.audits.keys()) {
+        this.queue.add(() => this.audits.has(zonename) && this.audit(zonename));
       }
     }
   }
@@ -245,22 +236,15 @@ export function parseZfsList(text: string): ReadonlyMap<string, Usage> {
     if (dataset === '' || type === undefined || others.length > 0) {
       throw new Error(`zfs list: line ${index + 1} is unreadable`);
     }
-    if (isSnapshot) {
-      sumOf(dataset).snapshots++;
-      ancestors(dataset).forEach((above) => sumOf(above).snapshots++);
-    } else if (type === 'filesystem' || type === 'volume') {
-      sumOf(dataset);
-      ancestors(dataset).forEach((above) => sumOf(above).filesystems++);
+    if (!isSnapshot && type !== 'filesystem' && type !== 'volume') {
+      continue;
+    }
+    sumOf(dataset);
+    // `a/b/c` counts for `a/b` and `a`, a snapshot of it also for itself.
+    const levels = dataset.split('/');
+    for (let depth = isSnapshot ? levels.length : levels.length - 1; depth > 0; depth--) {
+      sumOf(levels.slice(0, depth).join('/'))[isSnapshot ? 'snapshots' : 'filesystems']++;
     }
   }
   return usage;
-}
-
-/** `a/b/c` is below `a/b` and `a`. */
-function ancestors(dataset: string): readonly string[] {
-  const above: string[] = [];
-  for (let at = dataset.lastIndexOf('/'); at > 0; at = dataset.lastIndexOf('/', at - 1)) {
-    above.push(dataset.slice(0, at));
-  }
-  return above;
 }

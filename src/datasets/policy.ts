@@ -1,22 +1,10 @@
 /*
- * The policy of "safe" delegated datasets: its rules, what a provisioning payload becomes under it, and the audit of a
- * VM that exists: safe for the node, unsafe and why, unknown, or exempt.
+ * The policy of "safe" delegated datasets: what a provisioning payload becomes under it, for `mdatactl datasets expand`
+ * and simcn, and the audit of a VM that exists, for the live audit and `mdatactl datasets`. README.md has the rules.
  *
- *   "delegate_dataset": "safe"
- *     ->  "delegate_dataset": true
- *         "limit_priv": "default,-sys_fs_import"     (no `zfs recv` in the zone)
- *         "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
- *
- * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule that the
- * payload breaks. What no rule reads passes unchanged, in its order, and the input is never modified.
- *
- * On a VM "safe" leaves only marks: the privilege list without sys_fs_import and the two limits. A VM that has any mark
- * was meant to be safe and must have all of them; one that has none is a plain delegated dataset, as operators'
- * services have. A VM that loses its last mark does not become plain: the caller passes the previous audit, which
- * remembers. A VM whose usage could not be read is unknown, not safe.
- *
- * Payloads come from `mdatactl datasets expand` and simcn's create, VMs from the live audit and `mdatactl datasets`.
- * No text shows a metadata value.
+ * A refusal lists every rule that is broken. What no rule reads passes unchanged, and the input is never modified. On a
+ * VM "safe" leaves only marks: the privilege list without sys_fs_import and the two limits. A VM that has any must have
+ * all. One that loses its last mark does not become plain: the audit before is passed in, and remembers.
  */
 import { version } from 'node:os';
 import {
@@ -25,13 +13,13 @@ import {
   importGrant,
   isLimit,
   LIMIT_NAMES,
-  parsePrivileges,
   withoutImport,
   type Delegation,
   type LimitName,
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 
+/** The rules that a payload can break. */
 export type ReasonCode =
   | 'payload-not-object'
   | 'delegate-dataset-value'
@@ -47,6 +35,16 @@ export type ReasonCode =
   | 'limit-not-number'
   | 'limit-removed';
 
+/** The rules that a VM can break. */
+export type AuditRule =
+  | ReasonCode
+  | 'receive-granted'
+  | 'privileges-unreadable'
+  | 'limit-missing'
+  | 'limit-exceeded'
+  | 'dataset-outside'
+  | 'zoneroot-unknown';
+
 /** The first platform with both the receive privilege and the two limits. */
 const OLDEST_STAMP = '20150418T000000Z';
 
@@ -57,9 +55,10 @@ export interface Reason {
   readonly code: ReasonCode;
   /** The member that breaks the rule, empty for the whole. */
   readonly member: string;
-  /** What is wrong with which value, and what to do; it can stand without the code. */
   readonly text: string;
 }
+
+type Refuse = (code: ReasonCode, member: string, text: string) => void;
 
 export type Expansion =
   | { readonly kind: 'accepted'; readonly payload: JsonObject }
@@ -68,21 +67,18 @@ export type Expansion =
 /** Owners by uuid, or every owner. */
 export type Owners = 'all' | readonly string[];
 
-/** The part of the configuration that decides here; live. */
+/** The part of the configuration that decides here. */
 export interface SafePolicy {
-  /** The feature as a whole. */
   readonly enabled: boolean;
   /** Who may use "safe". An empty list is nobody. */
   readonly safeOwners: Owners;
   /**
-   * Whose zones may have a plain delegated dataset. Only the audit reads it. With a list, the zones of
-   * these owners are exempt whatever they have, and nobody else's are; with `all`, every zone is that
-   * bears no mark of "safe".
+   * Whose zones may have a plain delegated dataset. With a list, the zones of these owners are exempt from the audit
+   * whatever they have, and nobody else's are; with `all`, every zone is that bears no mark of "safe".
    */
   readonly plainOwners: Owners;
 }
 
-/** The policy as the configuration gives it. */
 export function policyOf(settings: {
   readonly enabled: boolean;
   readonly owners?: readonly string[] | undefined;
@@ -100,18 +96,17 @@ export function platformStamp(): string | undefined {
 }
 
 /**
- * What the VM tool takes besides "safe", as strings too; no business of this policy. Any other word is refused: were
- * `"Safe"` read as true further down, the zone would get a dataset without any rule.
+ * What the VM tool takes besides "safe", as strings too. Any other word is refused: were `"Safe"` read as true further
+ * down, the zone would get a dataset without any rule.
  */
 const OTHER_WISHES: ReadonlySet<unknown> = new Set(['true', 'false', true, false, null, undefined]);
 
-/** What a VM gets where nobody says otherwise. */
 const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
   zfs_snapshot_limit: 128,
   zfs_filesystem_limit: 32,
 };
 
-/** Longest value in a reason, characters: a line of a terminal or two. */
+/** Longest value in a reason: a line of a terminal or two. */
 const SHOWN_CHARS = 160;
 
 /**
@@ -125,8 +120,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
   if (!isJsonObject(payload)) {
     const type = Array.isArray(payload) ? 'a list' : `a ${typeof payload}`;
     const kind = payload === undefined ? 'missing' : payload === null ? 'null' : type;
-    const text = `the payload is ${kind}, not one JSON object`;
-    return { kind: 'refused', reasons: [reason('payload-not-object', '', text)] };
+    return refused('payload-not-object', '', `the payload is ${kind}, not one JSON object`);
   }
   const member = 'delegate_dataset';
   const wish = own(payload, member);
@@ -135,131 +129,120 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
   }
   if (wish !== 'safe') {
     const text = `delegate_dataset is ${shown(wish)}: it takes true, false or "safe"`;
-    return { kind: 'refused', reasons: [reason('delegate-dataset-value', member, text)] };
+    return refused('delegate-dataset-value', member, text);
+  }
+  const reasons: Reason[] = [];
+  const refuse: Refuse = (code, member, text) => void reasons.push({ code, member, text });
+  if (policy.enabled) {
+    checkBrand(payload, refuse);
+    checkOwner(own(payload, 'owner_uuid'), policy.safeOwners, refuse);
+    checkPlatform(payload, platform, refuse);
+  } else {
+    const text = 'safe delegated datasets are switched off in the configuration of this node';
+    refuse('feature-off', member, text);
   }
   const limitPriv = own(payload, 'limit_priv');
+  const grant = importGrant(limitPriv);
+  if (grant.kind === 'malformed') {
+    const text = `limit_priv is no list of privileges: ${grant.text}`;
+    refuse('limit-priv-malformed', 'limit_priv', text);
+  } else if (grant.kind === 'named') {
+    // One of the two wishes would have to be dropped silently.
+    const text =
+      `limit_priv ${shown(limitPriv)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
+      `take it out of the list`;
+    refuse('limit-priv-grants-import', 'limit_priv', text);
+  }
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
-  const off = 'safe delegated datasets are switched off in the configuration of this node';
-  const reasons = [
-    ...(policy.enabled
-      ? [
-          ...checkBrand(payload),
-          ...checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
-          ...checkPlatform(payload, platform),
-        ]
-      : [reason('feature-off', member, off)]),
-    ...checkPrivileges(limitPriv),
-    ...limits.flatMap(([name, limit]) => checkLimit(name, limit)),
-  ];
+  for (const [name, limit] of limits) {
+    if (limit === null || limit === undefined || limit === '') {
+      const text =
+        `${name} is taken away, and a safe dataset has this limit: give a number ` +
+        `(${DEFAULT_LIMITS[name]} is usual)`;
+      refuse('limit-removed', name, text);
+    } else if (!isLimit(limit)) {
+      const text = `${name} is ${shown(limit)}, not a whole number from 0 up`;
+      refuse('limit-not-number', name, text);
+    }
+  }
   if (reasons.length > 0) {
     return { kind: 'refused', reasons };
   }
-  const expanded = { delegate_dataset: true, limit_priv: limitPrivWithoutImport(limitPriv) };
+  const expanded = {
+    delegate_dataset: true,
+    limit_priv: grant.kind === 'default' ? withoutImport(limitPriv) : limitPriv,
+  };
   return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
 }
 
-function reason(code: ReasonCode, member: string, text: string): Reason {
-  return { code, member, text };
+function refused(code: ReasonCode, member: string, text: string): Expansion {
+  return { kind: 'refused', reasons: [{ code, member, text }] };
 }
 
-/** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
+/** A VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
 export function isHvm(members: JsonObject): boolean {
   return own(members, 'hvm') === true || HVM_BRANDS.has(own(members, 'brand'));
 }
 
-/** True where the owner is named in the list; uuids are caseless. */
+/** Uuids are caseless. */
 function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
 
-/** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
-function checkBrand(members: JsonObject): readonly Reason[] {
+/** A payload may name no brand. */
+function checkBrand(members: JsonObject, refuse: Refuse): void {
   const brand = own(members, 'brand');
   if (brand !== undefined && typeof brand !== 'string') {
-    return [reason('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`)];
+    refuse('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`);
+  } else if (isHvm(members)) {
+    const kind = brand ?? 'hvm';
+    const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
+    refuse('hvm-brand', 'brand', text);
   }
-  const kind = brand ?? 'hvm';
-  const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
-  return isHvm(members) ? [reason('hvm-brand', 'brand', text)] : [];
 }
 
-function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
+function checkOwner(owner: unknown, allowed: Owners, refuse: Refuse): void {
   if (allowed === 'all' || isListed(allowed, owner)) {
-    return [];
+    return;
   }
-  if (typeof owner !== 'string') {
+  if (typeof owner === 'string') {
+    const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
+    refuse('owner-not-allowed', 'owner_uuid', text);
+  } else {
     const text = 'owner_uuid is missing, and for now only listed owners may use safe datasets';
-    return [reason('owner-missing', 'owner_uuid', text)];
+    refuse('owner-missing', 'owner_uuid', text);
   }
-  const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
-  return [reason('owner-not-allowed', 'owner_uuid', text)];
 }
 
 /**
- * All stamps that are known must be new enough.
- *
- * @param platform the node's, undefined where it is not known, which is not judged
- * @param members its `platform_buildstamp` is the other one
+ * Both stamps must be new enough, as far as they are known: the node's, refused without a member, and the
+ * `platform_buildstamp`. One reason is enough, as mostly they are the same.
  */
-export function checkPlatform(
-  members: JsonObject,
-  platform: string | undefined,
-): readonly Reason[] {
-  const member = 'platform_buildstamp';
-  const stamp = own(members, member);
-  const node = platform === undefined ? [] : checkOneStamp(platform, '');
-  // The same stamp from both sides is one fault, not two.
-  return stamp === undefined || node.length > 0 ? node : checkOneStamp(stamp, member);
-}
-
-function checkOneStamp(value: unknown, member: string): readonly Reason[] {
-  const stamp = typeof value === 'string' ? STAMP.exec(value.trim())?.[1] : undefined;
-  if (stamp === undefined) {
-    const text =
-      `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
-      `${OLDEST_STAMP}, the first that can host a safe dataset`;
-    return [reason('platform-unreadable', member, text)];
+function checkPlatform(members: JsonObject, platform: string | undefined, refuse: Refuse): void {
+  const stamps = { '': platform, platform_buildstamp: own(members, 'platform_buildstamp') };
+  for (const [member, value] of Object.entries(stamps)) {
+    if (value === undefined) {
+      continue;
+    }
+    const stamp = typeof value === 'string' ? STAMP.exec(value.trim())?.[1] : undefined;
+    if (stamp === undefined) {
+      const text =
+        `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
+        `${OLDEST_STAMP}, the first that can host a safe dataset`;
+      refuse('platform-unreadable', member, text);
+      return;
+    }
+    if (stamp < OLDEST_STAMP) {
+      const text =
+        `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
+        'dataset: update the node or choose another one';
+      refuse('platform-too-old', member, text);
+      return;
+    }
   }
-  const text =
-    `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
-    'dataset: update the node or choose another one';
-  return stamp < OLDEST_STAMP ? [reason('platform-too-old', member, text)] : [];
-}
-
-/** Asking for sys_fs_import by name is refused: one of the two wishes would have to be dropped silently. */
-function checkPrivileges(value: unknown): readonly Reason[] {
-  const list = parsePrivileges(value);
-  if (list.kind === 'malformed') {
-    const text = `limit_priv is no list of privileges: ${list.text}`;
-    return [reason('limit-priv-malformed', 'limit_priv', text)];
-  }
-  const text =
-    `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
-    `take it out of the list`;
-  return importGrant(list.items) === 'named'
-    ? [reason('limit-priv-grants-import', 'limit_priv', text)]
-    : [];
-}
-
-/** What was written, with the exclusion added where sys_fs_import comes in through `default`. */
-function limitPrivWithoutImport(value: unknown): unknown {
-  const list = parsePrivileges(value);
-  const isGranted = list.kind === 'list' && importGrant(list.items) === 'default';
-  return isGranted ? withoutImport(value) : value;
-}
-
-function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
-  if (value === null || value === undefined || value === '') {
-    const text =
-      `${name} is taken away, and a safe dataset has this limit: give a number ` +
-      `(${DEFAULT_LIMITS[name]} is usual)`;
-    return [reason('limit-removed', name, text)];
-  }
-  const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
-  return isLimit(value) ? [] : [reason('limit-not-number', name, text)];
 }
 
 /** A value as JSON, cut where it would fill the terminal. */
@@ -268,17 +251,6 @@ function shown(value: unknown): string {
   return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}...` : text;
 }
 
-/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
-export type AuditRule =
-  | ReasonCode
-  | 'receive-granted'
-  | 'privileges-unreadable'
-  | 'limit-missing'
-  | 'limit-exceeded'
-  | 'dataset-outside'
-  | 'zoneroot-unknown';
-
-/** One rule that a VM breaks. */
 export interface Finding {
   readonly rule: AuditRule;
   /** The property of the VM object. */
@@ -290,7 +262,7 @@ export interface Finding {
   readonly fix: string;
 }
 
-/** What ZFS compares with its limits: of a dataset and all below it. */
+/** What ZFS compares with its limits, of a dataset and all below it. */
 export interface Usage {
   readonly snapshots: number;
   /** Filesystems and volumes: ZFS has one limit for both. */
@@ -319,7 +291,6 @@ export type Audit =
   | (Audited & { readonly kind: 'exempt'; readonly why: 'owner' | 'plain' })
   | (Audited & { readonly kind: 'unsafe'; readonly findings: readonly Finding[] });
 
-/** What is known besides the VM object. */
 export interface AuditFacts {
   /** `uname -v` or a build stamp of the node; left out off SmartOS. */
   readonly platform?: string | undefined;
@@ -346,16 +317,12 @@ export function auditVm(
   };
   const marked = last?.marked === true || receive === 'none' || limits.size > 0;
   const audited = { datasets, use, marked };
-  const why = exemption(vm, policy, marked);
-  if (why !== undefined) {
+  const { plainOwners } = policy;
+  if (plainOwners === 'all' ? !marked : isListed(plainOwners, own(vm, 'owner_uuid'))) {
+    const why = plainOwners === 'all' ? 'plain' : 'owner';
     return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
   }
-  const findings = [
-    ...findPlace(vm, platform),
-    ...findTree(vm, delegation),
-    ...findPrivileges(vm, delegation),
-    ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
-  ];
+  const findings = findingsOf(vm, delegation, use, platform);
   if (findings.length === 0) {
     const kind = usage === undefined ? 'unknown' : 'safe';
     return { ...audited, kind, signature: kind };
@@ -364,78 +331,60 @@ export function auditVm(
   return { ...audited, kind: 'unsafe', findings, signature: `unsafe ${broken.join('; ')}` };
 }
 
-/** Why the rules of "safe" are not for this VM; undefined where they are. */
-function exemption(vm: JsonObject, { plainOwners }: SafePolicy, marked: boolean) {
-  if (plainOwners === 'all') {
-    return marked ? undefined : 'plain';
-  }
-  return isListed(plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
-}
-
-function finding(
+function findingsOf(
   vm: JsonObject,
-  rule: AuditRule,
-  member: string,
-  text: string,
-  fix: string,
-): Finding {
-  return { rule, member, value: shown(own(vm, member)), text, fix };
-}
-
-function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
-  const brand = checkBrand(vm).map(({ code, member, text }) => {
-    const fix = 'destroy the VM and create it without a delegated dataset';
-    return finding(vm, code, member, text, fix);
+  { zoneroot, outside, receive }: Delegation,
+  use: Audited['use'],
+  platform: string | undefined,
+): readonly Finding[] {
+  const findings: Finding[] = [];
+  const add = (rule: AuditRule, member: string, text: string, fix: string): void => {
+    findings.push({ rule, member, value: shown(own(vm, member)), text, fix });
+  };
+  checkBrand(vm, (code, member, text) => {
+    add(code, member, text, 'destroy the VM and create it without a delegated dataset');
   });
-  const stamp = checkPlatform(vm, platform).map(({ code, member, text }) => {
-    const value = shown(member === '' ? platform : own(vm, member));
+  checkPlatform(vm, platform, (rule, stamp, text) => {
+    const member = 'platform_buildstamp';
+    const value = shown(stamp === '' ? platform : own(vm, member));
     const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
-    return { ...finding(vm, code, 'platform_buildstamp', text, fix), value };
+    findings.push({ rule, member, value, text, fix });
   });
-  return [...brand, ...stamp];
-}
-
-/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
-function findTree(vm: JsonObject, { zoneroot, outside }: Delegation): readonly Finding[] {
+  // ZFS applies the limits of the VM below the zoneroot only.
   if (zoneroot === undefined) {
     const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
     const fix = 'find out why the platform does not load the dataset of the zoneroot: vmadm get';
-    return [finding(vm, 'zoneroot-unknown', 'zfs_filesystem', text, fix)];
+    add('zoneroot-unknown', 'zfs_filesystem', text, fix);
+  } else {
+    for (const dataset of outside) {
+      const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
+      const fix =
+        'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
+      add('dataset-outside', 'datasets', text, fix);
+    }
   }
-  return outside.map((dataset) => {
-    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
-    const fix =
-      'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
-    return finding(vm, 'dataset-outside', 'datasets', text, fix);
-  });
-}
-
-function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Finding[] {
   const list = own(vm, 'limit_priv');
-  if (receive === 'none') {
-    return [];
-  }
-  if (receive === 'unreadable') {
+  if (receive === 'malformed') {
     const text = `limit_priv ${shown(list)} is not a list of privileges`;
     const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
-    return [finding(vm, 'privileges-unreadable', 'limit_priv', text, fix)];
+    add('privileges-unreadable', 'limit_priv', text, fix);
+  } else if (receive !== 'none') {
+    const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
+    // A zone's privileges are fixed when it boots.
+    const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
+    add('receive-granted', 'limit_priv', text, fix);
   }
-  const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
-  // A zone's privileges are fixed when it boots.
-  const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
-  return [finding(vm, 'receive-granted', 'limit_priv', text, fix)];
-}
-
-function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
-  if (limit === undefined) {
-    const fix = updateWith(vm, { [member]: Math.max(DEFAULT_LIMITS[member], used ?? 0) });
-    return [finding(vm, 'limit-missing', member, `${member} is not set`, fix)];
+  for (const name of LIMIT_NAMES) {
+    const { limit, used = 0 } = use[name];
+    if (limit === undefined) {
+      const fix = updateWith(vm, { [name]: Math.max(DEFAULT_LIMITS[name], used) });
+      add('limit-missing', name, `${name} is not set`, fix);
+    } else if (used > limit) {
+      const fix = `have the owner destroy some, or ${updateWith(vm, { [name]: used })}`;
+      add('limit-exceeded', name, `${used} are used of ${name} ${limit}`, fix);
+    }
   }
-  if (used === undefined || used <= limit) {
-    return [];
-  }
-  const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
-  return [finding(vm, 'limit-exceeded', member, `${used} are used of ${member} ${limit}`, fix)];
+  return findings;
 }
 
 /** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */

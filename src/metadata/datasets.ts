@@ -4,12 +4,6 @@
  *
  * "safe" is not a property of a VM: provisioning turns it into a privilege list and two limits. A VM is safe while
  * it has these and they hold for all its datasets; one that lost one of them reads `true`.
- *
- * The second half reads a zone's `limit_priv` for one question: may the zone receive a ZFS stream?
- * `zfs recv` needs the privilege sys_fs_import. A list is written as zonecfg's limitpriv: names with
- * commas between, `!name` or `-name` removes a privilege, and `default`, `basic`, `all` and `zone` stand
- * for whole sets. The last item on a privilege wins. Names are caseless and may carry the prefix `priv_`: a
- * reader that misses it lets a refused list through. Which other names exist is the platform's to check.
  */
 import { own, ownString, type JsonObject } from './vm-data';
 
@@ -25,8 +19,8 @@ export interface Delegation {
   readonly zoneroot: string | undefined;
   /** Those of the datasets that no limit of the VM applies to: they are outside the zoneroot's tree. */
   readonly outside: readonly string[];
-  /** Why `zfs recv` works in the zone; `unreadable` where the list is no privilege list. */
-  readonly receive: ImportGrant | 'unreadable';
+  /** Why `zfs recv` works in the zone. */
+  readonly receive: ImportGrant['kind'];
   /** The limits that are set, in snapshots and filesystems. */
   readonly limits: ReadonlyMap<LimitName, number>;
 }
@@ -46,9 +40,8 @@ export function zonerootOf(vm: JsonObject): string | undefined {
 /**
  * Undefined for a VM without a delegated dataset.
  *
- * vmadm sets both limits on the zoneroot's dataset only (smartos-live VM.js, the pipelines of
- * createZpoolDataset and of VM.update), and ZFS applies a limit to the dataset that has it and to all
- * below it (illumos dsl_dir.c, dsl_fs_ss_limit_check).
+ * vmadm sets both limits on the zoneroot's dataset only (smartos-live VM.js, createZpoolDataset and VM.update), and ZFS
+ * applies a limit to the dataset that has it and to all below it (illumos dsl_dir.c, dsl_fs_ss_limit_check).
  */
 export function delegationOf(vm: JsonObject): Delegation | undefined {
   const datasets = delegatedDatasets(vm);
@@ -62,8 +55,7 @@ export function delegationOf(vm: JsonObject): Delegation | undefined {
       limits.set(name, limit);
     }
   }
-  const privileges = parsePrivileges(own(vm, 'limit_priv'));
-  const receive = privileges.kind === 'list' ? importGrant(privileges.items) : 'unreadable';
+  const { kind: receive } = importGrant(own(vm, 'limit_priv'));
   const zoneroot = zonerootOf(vm);
   const outside = datasets.filter((name) => {
     return zoneroot === undefined || !`${name}/`.startsWith(`${zoneroot}/`);
@@ -85,14 +77,6 @@ export function delegateDatasetWord(vm: JsonObject): 'safe' | 'true' | undefined
   return isSafe ? 'safe' : 'true';
 }
 
-/**
- * What `sdc:datasets` says: the names as a compact JSON list. Undefined (NOTFOUND) where the VM object has
- * no such list at all; for an empty one it is `[]`.
- */
-export function datasetsText(vm: JsonObject): string | undefined {
-  return Array.isArray(own(vm, 'datasets')) ? JSON.stringify(delegatedDatasets(vm)) : undefined;
-}
-
 /** A number that ZFS takes as a limit. Zero is one: none may be made. */
 export function isLimit(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
@@ -107,75 +91,64 @@ const HOLDS_IMPORT: ReadonlySet<string> = new Set([IMPORT_PRIVILEGE, 'default', 
 /** Sets and names alike; digits occur in no privilege today but cost nothing. */
 const NAME = /^[a-z][a-z0-9_]*$/;
 
-/** One item of a list. The name is in lower case, without `priv_`. */
-export interface Privilege {
-  readonly name: string;
-  readonly removed: boolean;
-}
-
-export type PrivilegeList =
-  | { readonly kind: 'list'; readonly items: readonly Privilege[] }
-  /** `text` says what is wrong, with the item in question. */
+/**
+ * How a list grants sys_fs_import: not at all, only because it starts from `default`, or by name
+ * (its own, or that of a set other than `default`). `text` says what is wrong with one that is no list.
+ */
+export type ImportGrant =
+  | { readonly kind: 'none' | 'default' | 'named' }
   | { readonly kind: 'malformed'; readonly text: string };
 
 /**
- * How a list grants sys_fs_import: not at all, only because it starts from `default`, or by name
- * (its own, or that of a set other than `default`).
+ * Reads a `limit_priv` member for one question: may the zone receive a ZFS stream? It is text, or an array of texts, as
+ * the VM tool takes both; a missing, null or empty one is read as `default`, as on the platform.
+ *
+ * A list is written as zonecfg's limitpriv: names with commas between, `!name` or `-name` removes a privilege, and
+ * `default`, `basic`, `all` and `zone` stand for whole sets. The last item on a privilege wins. Names are caseless and
+ * may carry the prefix `priv_`: a reader that misses it lets a refused list through. Which other names exist is the
+ * platform's to check.
  */
-export type ImportGrant = 'none' | 'default' | 'named';
-
-/**
- * Reads a `limit_priv` member: text, or an array of texts, as the VM tool takes both. A missing,
- * null or empty one is the list without items, which the platform reads as `default`.
- */
-export function parsePrivileges(value: unknown): PrivilegeList {
+export function importGrant(value: unknown): ImportGrant {
   const text = isTexts(value) ? value.join(',') : (value ?? '');
   if (typeof text !== 'string') {
     return { kind: 'malformed', text: 'it is neither a text nor a list of texts' };
   }
-  const items: Privilege[] = [];
-  for (const raw of text.split(',')) {
-    const word = raw.trim().toLowerCase();
-    if (word === '') {
+  // A list that opens with a removal names nothing to remove from: it is read as starting from `default` too, the
+  // reading that errs to the safe side.
+  let kind: 'none' | 'default' | 'named' = 'default';
+  let isFirst = true;
+  for (const item of text.split(',').map((part) => part.trim())) {
+    if (item === '') {
       continue;
     }
-    const removed = word.startsWith('!') || word.startsWith('-');
-    const name = (removed ? word.slice(1) : word).replace(/^priv_/, '');
+    const removed = item.startsWith('!') || item.startsWith('-');
+    const name = (removed ? item.slice(1) : item).toLowerCase().replace(/^priv_/, '');
     if (!NAME.test(name)) {
-      const item = raw.trim();
       const shown = JSON.stringify(item.length > 64 ? `${item.slice(0, 64)}...` : item);
       return { kind: 'malformed', text: `${shown} is no privilege` };
     }
-    items.push({ name, removed });
-  }
-  return { kind: 'list', items };
-}
-
-/** How the list grants sys_fs_import. */
-export function importGrant(items: readonly Privilege[]): ImportGrant {
-  // Nothing said means `default`. A list that opens with a removal names nothing to remove from: it is
-  // read as starting from `default` too, the reading that errs to the safe side.
-  let grant: ImportGrant = items[0]?.removed === false ? 'none' : 'default';
-  for (const { name, removed } of items) {
+    if (isFirst && !removed) {
+      kind = 'none';
+    }
+    isFirst = false;
     if (!HOLDS_IMPORT.has(name)) {
       continue;
     }
     if (removed) {
-      grant = 'none';
+      kind = 'none';
     } else if (name !== 'default') {
-      grant = 'named';
-    } else if (grant === 'none') {
-      grant = 'default';
+      kind = 'named';
+    } else if (kind === 'none') {
+      kind = 'default';
     }
   }
-  return grant;
+  return { kind };
 }
 
 /**
- * The same `limit_priv` with sys_fs_import taken out at its end; text stays text, an array stays an
- * array, and what was written stays as it was written.
+ * The same `limit_priv` with sys_fs_import taken out at its end; what was written stays as it was written.
  *
- * @param value one that `parsePrivileges` read as a list
+ * @param value one that is not malformed
  */
 export function withoutImport(value: unknown): string | readonly string[] {
   if (isTexts(value)) {

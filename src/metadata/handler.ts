@@ -1,16 +1,11 @@
 /*
- * Answers a request from the VM's data. Pure but for the store that it is given.
+ * Answers a request from the VM's data.
  *
- * What always holds:
- * - No request throws out of here and no promise that is returned rejects: a fault of ours is a FAILURE
- *   for that request and is passed to `onFault`.
- * - What is known is answered at once, not by a promise. Only keys with a colon need the VM object (for
- *   its namespaces and properties); all others are answered even if vminfod never answers.
- * - "I do not know yet" is never NOTFOUND: a guest would be set up wrongly for good.
- * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
- *   may be stored: request.ts sees to it.
+ * A fault of ours is a FAILURE for that request. What is known is answered at once, not by a promise. Only keys with a
+ * colon need the VM object (for its namespaces and properties); all others are answered even if vminfod never answers.
+ * "I do not know yet" is never NOTFOUND: a guest would be set up wrongly for good.
  */
-import type { ByteReply, GetReply, Reply } from '../protocol/reply';
+import type { GetReply, Reply } from '../protocol/reply';
 import {
   MAX_KEY_BYTES,
   MAX_WATCH_KEYS,
@@ -27,12 +22,14 @@ import {
   nameList,
   namespacesOf,
   needsNamespaces,
+  SDC_PREFIX,
 } from './keys';
 import { metadataNeedOf, render, sdcValue } from './sdc';
 import {
   UnwantedError,
   type Change,
   type JsonObject,
+  type MetadataMaps,
   type TokenCheck,
   type VmData,
 } from './vm-data';
@@ -40,19 +37,17 @@ import { NO_TOKEN, replyToGetAll, tokenOf, type Tokens, type WatchedData } from 
 
 export interface AnswerOptions {
   /**
-   * Whether a guest may PUT the bare name `operator-script`, which then replaces the operator's own
-   * script, as the platform's agent lets it. It may always DELETE it: scripts that remove themselves
-   * after their first run are common, and a guest's root can skip the script anyway.
+   * Whether a guest may PUT `operator-script`, which replaces the operator's own script, as the platform's agent lets
+   * it. It may always DELETE it: scripts that remove themselves after their first run are common.
    */
   readonly operatorScriptWritable: boolean;
   /**
-   * Whether a PUT of an empty value stores it. Images rely on the platform's refusal: an empty pipeline
-   * into `mdata-put` must not leave a key that the next boot takes for a value.
+   * Whether a PUT of an empty value stores it. Images rely on the refusal: an empty pipeline into `mdata-put` must not
+   * leave a key that the next boot takes for a value.
    */
   readonly emptyValuesStored: boolean;
   /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
   readonly commaDeletes: boolean;
-  /** Makes the tokens of this node. */
   readonly tokens: Tokens;
   /**
    * Answers a request that holds all names of a zone with a long metadata file, and takes so many bytes meanwhile: one
@@ -78,9 +73,9 @@ export const READ_ONLY: Reply = { kind: 'failure', text: 'Permission denied.' };
 
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
-/** All keys and values of a shorter metadata file are answered at once; of longer ones a zone's requests take turns. */
+/** Requests for all keys of a longer metadata file take turns. */
 const SHORT_FILE_BYTES = 8 * 1024;
-/** What such an answer holds for each byte of the file: names as strings, the longest value, JSON, offsets. */
+/** What one holds for each byte of the file: names as strings, the longest value, JSON, offsets. */
 const MEMORY_PER_BYTE = 4;
 const OPERATOR_SCRIPT = 'operator-script';
 /** For requests that need nothing of the VM object. */
@@ -103,16 +98,6 @@ export function answer(
     }
     return FAULT;
   };
-  const loadAndRespond = (): Reply | Promise<Reply> => {
-    const key = needOf(request);
-    const loaded = key === undefined ? data : data.load({ key, isWanted });
-    return whenKnown(loaded, (ready) => {
-      const known = needsVm(ready, request) ? (ready.vm() ?? ready.loaded()) : NO_VM;
-      return whenKnown(known, (vm) => {
-        return vm === undefined ? NOT_LOADED : respond(ready, data, vm, request, options);
-      });
-    });
-  };
   try {
     const asksForAll = request.kind === 'getall' || request.kind === 'watch';
     const bytes = asksForAll ? data.fileBytes() : 0;
@@ -124,85 +109,55 @@ export function answer(
             if (isWanted?.() === false) {
               throw new UnwantedError();
             }
-            return loadAndRespond();
+            return respond(data, request, options, isWanted);
           })
-        : loadAndRespond();
+        : respond(data, request, options, isWanted);
     return reply instanceof Promise ? reply.catch(fault) : reply;
   } catch (err) {
     return fault(err);
   }
 }
 
-/** What is known is used at once, not in a later microtask. */
-function whenKnown<T, R>(value: T | Promise<T>, use: (value: T) => R | Promise<R>): R | Promise<R> {
-  return value instanceof Promise ? value.then(use) : use(value);
-}
-
-/** The key whose value a request reads of the metadata; null for names only, undefined for nothing. */
-function needOf(request: DataRequest): string | null | undefined {
-  switch (request.kind) {
-    case 'keys':
-    case 'getall':
-    case 'watch':
-      return null;
-    case 'get':
-      return needOfKey(request.key);
-    case 'hello':
-      return undefined;
-    case 'put':
-    case 'delete':
-      return request.key.startsWith(DOCKER_PREFIX) ? null : undefined;
-    default: {
-      const never: never = request;
-      return never;
-    }
-  }
-}
-
-function needOfKey(key: string): string | null | undefined {
-  return key.startsWith('sdc:') ? metadataNeedOf(key.slice('sdc:'.length)) : key;
-}
-
-function needsVm(data: VmData, request: DataRequest): boolean {
-  switch (request.kind) {
-    case 'keys':
-      return listNeedsNamespaces(data.metadata());
-    case 'watch':
-      return request.keys?.some(needsNamespaces) ?? listNeedsNamespaces(data.metadata());
-    case 'getall':
-      return true;
-    case 'hello':
-      return false;
-    default:
-      return needsNamespaces(request.key);
-  }
-}
-
-/** @param origin loads what is read besides what `data` was made ready for */
 function respond(
   data: VmData,
-  origin: VmData,
-  vm: JsonObject,
   request: DataRequest,
   options: AnswerOptions,
+  isWanted?: () => boolean,
 ): Reply | Promise<Reply> {
   switch (request.kind) {
-    case 'get':
-      return get(data, vm, request.key);
+    case 'get': {
+      const { key } = request;
+      return withData(data, needOfKey(key), isWanted, needsNamespaces(key), (ready, vm) => {
+        return get(ready, vm, key);
+      });
+    }
     case 'keys':
-      return nameList(data.metadata(), namespacesOf(vm));
+      return withData(data, null, isWanted, listNeedsNamespaces, (ready, vm) => {
+        return nameList(ready.metadata(), namespacesOf(vm));
+      });
     case 'watch': {
-      // Whoever asked waits until it is another one.
-      const token = tokenOf(watchedData(data, origin, vm, options.tokens), request.keys);
-      return whenKnown<string, Reply>(token, (text) => ({ kind: 'success', text }));
+      const { keys } = request;
+      const needsVm = keys?.some(needsNamespaces) ?? listNeedsNamespaces;
+      return withData(data, null, isWanted, needsVm, (ready, vm) => {
+        // Whoever asked waits until it is another one.
+        const token = tokenOf(watchedData(ready, data, vm, options.tokens), keys);
+        return whenKnown<string, Reply>(token, (text) => ({ kind: 'success', text }));
+      });
     }
     case 'getall':
-      return replyToGetAll(watchedData(data, origin, vm, options.tokens), options.replyBytes);
+      return withData(data, null, isWanted, true, (ready, vm) => {
+        return replyToGetAll(watchedData(ready, data, vm, options.tokens), options.replyBytes);
+      });
     case 'hello':
       return { kind: 'success', text: options.hello };
     case 'put':
-    case 'delete':
-      return write(data, vm, request, options);
+    case 'delete': {
+      const { key } = request;
+      const need = key.startsWith(DOCKER_PREFIX) ? null : undefined;
+      return withData(data, need, isWanted, needsNamespaces(key), (ready, vm) => {
+        return write(ready, vm, request, options);
+      });
+    }
     default: {
       const never: never = request;
       return never;
@@ -210,39 +165,60 @@ function respond(
   }
 }
 
+/**
+ * Replies with the data that a request needs.
+ * @param key whose value is read of the metadata; null for names only, undefined for nothing
+ */
+function withData(
+  data: VmData,
+  key: string | null | undefined,
+  isWanted: (() => boolean) | undefined,
+  needsVm: boolean | ((maps: MetadataMaps) => boolean),
+  replyWith: (ready: VmData, vm: JsonObject) => Reply | Promise<Reply>,
+): Reply | Promise<Reply> {
+  const loaded = key === undefined ? data : data.load({ key, isWanted });
+  return whenKnown(loaded, (ready) => {
+    const isNeeded = typeof needsVm === 'boolean' ? needsVm : needsVm(ready.metadata());
+    const known = isNeeded ? (ready.vm() ?? ready.loaded()) : NO_VM;
+    return whenKnown(known, (vm) => (vm === undefined ? NOT_LOADED : replyWith(ready, vm)));
+  });
+}
+
+/** What is known is used at once, not in a later microtask. */
+function whenKnown<T, R>(
+  value: T | Promise<T>,
+  then: (value: T) => R | Promise<R>,
+): R | Promise<R> {
+  return value instanceof Promise ? value.then(then) : then(value);
+}
+
+/** The key whose value a GET reads of the metadata; null for names only, undefined for nothing. */
+function needOfKey(key: string): string | null | undefined {
+  return key.startsWith(SDC_PREFIX) ? metadataNeedOf(key.slice(SDC_PREFIX.length)) : key;
+}
+
+/** @param origin loads values that `data` was not made ready for */
 function watchedData(data: VmData, origin: VmData, vm: JsonObject, tokens: Tokens): WatchedData {
   const maps = data.metadata();
-  const getNow = (key: string): GetReply => get(data, vm, key);
-  const getLater = (key: string): GetReply | Promise<GetReply> => {
-    const need = needOfKey(key);
-    const loaded = need === undefined ? data : origin.load({ key: need });
-    return whenKnown(loaded, (ready) => get(ready, vm, key));
-  };
-  const isAtHand = maps.onDisk === undefined;
   return {
     tokens,
     maps,
     namespaces: namespacesOf(vm),
-    getNow: isAtHand ? getNow : null,
-    get: isAtHand ? getNow : getLater,
+    get: (key) => {
+      const need = maps.onDisk === undefined ? undefined : needOfKey(key);
+      const loaded = need === undefined ? data : origin.load({ key: need });
+      return whenKnown(loaded, (ready) => get(ready, vm, key));
+    },
   };
 }
 
 function get(data: VmData, vm: JsonObject, key: string): GetReply {
   const keyClass = classify(key, namespacesOf(vm));
-  switch (keyClass.kind) {
-    case 'sdc':
-      return sdcValue(keyClass.name, vm, data);
-    case 'namespaced':
-    case 'password':
-      return render(data.metadata().internal.get(key));
-    case 'plain':
-      return render(data.metadata().customer.get(key));
-    default: {
-      const never: never = keyClass;
-      return never;
-    }
+  if (keyClass === 'sdc') {
+    return sdcValue(key.slice(SDC_PREFIX.length), vm, data);
   }
+  const { customer, internal } = data.metadata();
+  return render((keyClass === 'plain' ? customer : internal).get(key));
 }
 
 function write(
@@ -300,25 +276,19 @@ const DOCKER_PREFIX = 'docker:';
 function namespaceOf(key: string, data: VmData, vm: JsonObject): string | null {
   const namespaces = namespacesOf(vm);
   const keyClass = classify(key, namespaces);
-  switch (keyClass.kind) {
-    case 'sdc':
-      return 'sdc';
-    case 'namespaced':
-      return keyClass.namespace;
-    default: {
-      const isDocker =
-        key.startsWith(DOCKER_PREFIX) &&
-        (vm.docker === true ||
-          lostNamespaces(data.metadata().internal, namespaces).includes('docker'));
-      return isDocker ? 'docker' : null;
-    }
+  if (keyClass === 'sdc' || keyClass === 'namespaced') {
+    return key.slice(0, key.indexOf(':'));
   }
+  const isDocker =
+    key.startsWith(DOCKER_PREFIX) &&
+    (vm.docker === true || lostNamespaces(data.metadata().internal, namespaces).includes('docker'));
+  return isDocker ? 'docker' : null;
 }
 
 function changeOf(request: WriteRequest, tokens: Tokens): Change {
   const { key, onlyIf } = request;
   // The platform keeps the operator's script with the internal metadata.
-  const isInternal = classify(key, []).kind === 'password' || key === OPERATOR_SCRIPT;
+  const isInternal = classify(key, []) === 'password' || key === OPERATOR_SCRIPT;
   const map = isInternal ? 'internal' : 'customer';
   const condition = onlyIf === undefined ? {} : { unless: tokenCheck(key, onlyIf, tokens) };
   return request.kind === 'put'
@@ -327,8 +297,8 @@ function changeOf(request: WriteRequest, tokens: Tokens): Change {
 }
 
 function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
-  const renderStored = (value: unknown): GetReply | ByteReply =>
-    Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
+  const renderStored = (value: unknown): Reply =>
+    Buffer.isBuffer(value) ? { kind: 'success', text: value } : render(value);
   const absent = tokens.of([tokens.entry(key, { kind: 'notfound' })]);
   return {
     tokenOf: (value) => tokens.of([tokens.entry(key, renderStored(value))]),
@@ -340,26 +310,21 @@ function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
   };
 }
 
-/** What is configured, bytes but for `keys`. */
-export interface HelloLimits {
-  readonly lineBytes: number;
-  readonly replyBytes: number;
-  /** What a guest can write in all: names and values. */
-  readonly metadataBytes: number;
-  readonly keys: number;
-}
-
 /** P1 to this. */
 const DIFFERENCES = 32;
-/** Of a PUTIF: its frame, and a token in base64; and the key's name in base64 twice. */
+/** Of a PUTIF: its frame and token; and the key's name, in base64 twice. */
 const FRAME_BYTES = 160;
 const KEY_IN_LINE_BYTES = Math.ceil((MAX_KEY_BYTES * 16) / 9);
 
 /**
- * The JSON that HELLO is answered with, so that a client need not guess: verbs, limits, and by their ids the differences
- * from the platform's agent (src/protocol/README.md).
+ * The JSON that HELLO is answered with: verbs, limits, and by their ids the differences from the platform's agent
+ * (src/protocol/README.md).
+ * @param limits as configured. `metadataBytes`, `keys`: what a guest can write in all
  */
-export function helloText(version: string, limits: HelloLimits): string {
+export function helloText(
+  version: string,
+  limits: Readonly<Record<'lineBytes' | 'replyBytes' | 'metadataBytes' | 'keys', number>>,
+): string {
   const { lineBytes, replyBytes, metadataBytes, keys } = limits;
   // A value is encoded twice, each time by a third longer.
   const inLine = Math.floor(((lineBytes - FRAME_BYTES - KEY_IN_LINE_BYTES) * 9) / 16);

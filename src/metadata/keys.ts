@@ -1,37 +1,30 @@
 /*
- * What a key's name says: where its value is kept, who may write it, and whether KEYS lists it.
- *
- * The guest chooses names: they are looked up in Maps, never as properties of an object.
+ * What a key's name says: where its value is kept, who may write it, and whether KEYS lists it. Guests choose names:
+ * they are looked up in Maps, never as properties of an object.
  */
-import type { ByteReply } from '../protocol/reply';
 import { own, type JsonObject, type MetadataMap, type MetadataMaps } from './vm-data';
 
 export type KeyClass =
-  /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */
-  | { readonly kind: 'sdc'; readonly name: string }
+  /** A property of the VM itself, read-only. */
+  | 'sdc'
   /** In a namespace that the operator keeps, read-only for the guest. */
-  | { readonly kind: 'namespaced'; readonly namespace: string }
+  | 'namespaced'
   /** Ends in `_pw`: the guest's own, kept apart from what others may see. */
-  | { readonly kind: 'password' }
-  | { readonly kind: 'plain' };
+  | 'password'
+  | 'plain';
 
-const SDC = 'sdc:';
-const PASSWORD: KeyClass = { kind: 'password' };
-const PLAIN: KeyClass = { kind: 'plain' };
+export const SDC_PREFIX = 'sdc:';
 
 /** @param namespaces the VM's own; without a colon in the key they do not matter */
 export function classify(key: string, namespaces: readonly string[]): KeyClass {
-  if (key.startsWith(SDC)) {
-    return { kind: 'sdc', name: key.slice(SDC.length) };
+  if (key.startsWith(SDC_PREFIX)) {
+    return 'sdc';
   }
   const colon = key.indexOf(':');
-  if (colon >= 0) {
-    const namespace = key.slice(0, colon);
-    if (namespaces.includes(namespace)) {
-      return { kind: 'namespaced', namespace };
-    }
+  if (colon >= 0 && namespaces.includes(key.slice(0, colon))) {
+    return 'namespaced';
   }
-  return key.endsWith('_pw') ? PASSWORD : PLAIN;
+  return key.endsWith('_pw') ? 'password' : 'plain';
 }
 
 /** `internal_metadata_namespaces` of a VM object; absent or of another shape means none. */
@@ -49,14 +42,14 @@ export function needsNamespaces(key: string): boolean {
  * The reply to KEYS: the names of the customer's map that are read from it, then those of the internal map that are.
  * No sort: the order is the metadata file's. Mostly a view of the names as the file's index has them.
  */
-export function nameList(maps: MetadataMaps, namespaces: readonly string[]): ByteReply {
+export function nameList(maps: MetadataMaps, namespaces: readonly string[]) {
   const parts = [
     ...listedOf(maps.customer, true, namespaces),
     ...listedOf(maps.internal, false, namespaces),
   ].filter(({ length }) => length > 0);
   const [first = EMPTY] = parts;
   const lines = parts.length > 1 ? Buffer.concat(parts) : first;
-  return { kind: 'bytes', text: lines.subarray(0, Math.max(0, lines.length - 1)) };
+  return { kind: 'success' as const, text: lines.subarray(0, Math.max(0, lines.length - 1)) };
 }
 
 /** The names of the reply to KEYS. */
@@ -77,9 +70,9 @@ function listedOf(
   namespaces: readonly string[],
 ): readonly Buffer[] {
   const isListed = (key: string): boolean => {
-    const { kind } = classify(key, namespaces);
-    const isName = key !== '' && kind !== 'sdc' && !/[\u0000-\u001f\u007f]/.test(key);
-    return isName && (kind === 'plain') === wantsPlain;
+    const keyClass = classify(key, namespaces);
+    const isName = key !== '' && keyClass !== 'sdc' && !/[\u0000-\u001f\u007f]/.test(key);
+    return isName && (keyClass === 'plain') === wantsPlain;
   };
   return (
     map.listed?.(wantsPlain, namespaces) ??
@@ -93,9 +86,8 @@ export function listNeedsNamespaces({ customer, internal }: MetadataMaps): boole
 }
 
 /**
- * Namespaces of keys in the internal map that the VM does not list any more, as after a migration. The
- * guest then reads and writes these keys in the customer's map: an operator must know. A key that begins
- * with a colon has no namespace.
+ * Namespaces of keys in the internal map that the VM does not list any more, as after a migration. The guest then reads
+ * and writes these keys in the customer's map: an operator must know.
  */
 export function lostNamespaces(
   internal: Pick<MetadataMap, 'keys'>,
@@ -104,7 +96,7 @@ export function lostNamespaces(
   const lost = new Set<string>();
   for (const key of internal.keys()) {
     const colon = key.indexOf(':');
-    if (colon > 0 && classify(key, namespaces).kind === 'plain') {
+    if (colon > 0 && classify(key, namespaces) === 'plain') {
       lost.add(key.slice(0, colon));
     }
   }

@@ -1,14 +1,12 @@
 /*
- * The `sdc:` names: what a guest may know of its VM.
+ * The `sdc:` names: what a guest may know of its VM. Looked up in this order: names that no guest may read, names that
+ * are computed, names that point into an array or a map with dots, properties of the VM object.
  *
- * A name is looked up in this order: names that no guest may read, names that are computed from other
- * data, names that point into an array or a map with dots, properties of the VM object.
- *
- * Only own properties are ever read: `sdc:constructor` is nobody's property. Null is absence. Metadata,
- * tags and routes come from the files, as the VM object's copies may be old.
+ * Only own properties are read, and null is absence. Metadata, tags and routes come from the files, as the VM object's
+ * copies may be old.
  */
 import type { GetReply } from '../protocol/reply';
-import { datasetsText, delegateDatasetWord } from './datasets';
+import { delegatedDatasets, delegateDatasetWord } from './datasets';
 import { isJsonObject, own, type JsonObject, type MetadataMap, type VmData } from './vm-data';
 
 const NOTFOUND: GetReply = { kind: 'notfound' };
@@ -36,7 +34,11 @@ const SPECIAL = new Map<string, (vm: JsonObject, data: VmData) => GetReply>([
   ['volumes', (_vm, data) => render(data.metadata().internal.get('sdc:volumes'))],
   ['metadata_bytes', (_vm, data) => render(data.use().bytes)],
   ['metadata_limit', (_vm, data) => render(data.use().bytesMax)],
-  ['datasets', (vm) => render(datasetsText(vm))],
+  [
+    'datasets',
+    (vm) =>
+      Array.isArray(property(vm, 'datasets')) ? renderJson(delegatedDatasets(vm)) : NOTFOUND,
+  ],
   ['delegate_dataset', (vm) => render(delegateDatasetWord(vm))],
 ]);
 /** The names that GETALL gives, as far as the VM has them: what images and tools ask for. */

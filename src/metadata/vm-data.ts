@@ -1,39 +1,21 @@
 /*
  * The data of one VM: what a request can ask of it, and its VM object as vminfod sends it.
  *
- * A VM object is plain JSON that is not to be trusted. A member can be missing, null (the platform's loader
- * itself leaves `"device": null`), of another type than documented, or named like something on
- * Object.prototype. So members are read through the functions here, which read own properties only and return
- * `undefined` for what is not as it should be.
+ * A VM object is not to be trusted: a member can be missing, null (the platform's loader itself leaves
+ * `"device": null`), of another type than documented, or named like something on Object.prototype. So members are read
+ * through the functions here, which return `undefined` for what is not as it should be.
  */
 import type { ChangeCourse } from '../protocol/reply';
-import type { PutValue } from '../protocol/request';
 
-/** A parsed JSON object. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** What a zone's life and link depend on, read once when the object comes in. */
-export interface VmFacts {
-  readonly zonename: string;
-  readonly uuid: string;
-  readonly brand: string | undefined;
-  readonly zonepath: string | undefined;
-  readonly zoneState: string | undefined;
-  /** Of this boot; present only while the kernel knows the zone. */
-  readonly zoneid: number | undefined;
-  /** Present only while the zone runs. */
-  readonly initRestarts: number | undefined;
-  readonly com2: string | undefined;
-  /** The newest of its files' modification times, ms since 1970 (whole seconds on the platform). */
-  readonly lastModified: number | undefined;
-  /** True: it has delegated datasets, or something in their place. */
-  readonly delegates: boolean;
-}
+export type VmFacts = Readonly<NonNullable<ReturnType<typeof factsOf>>>;
 
 /** Brands whose guests have a serial port, and no socket. */
 export const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
 
-/** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
+/** One map of the metadata file, in the order of JSON.parse. A Map is one; that of vm/metadata-index reads when asked. */
 export interface MetadataMap {
   readonly size: number;
   has(key: string): boolean;
@@ -51,14 +33,10 @@ export interface MetadataMap {
   listed?(wantsPlain: boolean, namespaces: readonly string[]): readonly Buffer[];
 }
 
-/** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */
 export interface MetadataMaps {
   readonly customer: MetadataMap;
   readonly internal: MetadataMap;
-  /**
-   * Present where values are read from the file one by one: the same object for as long as the file is unchanged and
-   * cached.
-   */
+  /** Present where values are read from the file one by one: the same object while the file is unchanged and cached. */
   readonly onDisk?: object;
 }
 
@@ -100,7 +78,7 @@ function bytesOf(value: unknown): Buffer | null {
 
 /** The condition of a change: the key's token, compared with its value under the write lock. */
 export interface TokenCheck {
-  /** The token of the key with this value, which may be anything that the file holds, and a long string its UTF-8. */
+  /** The token of the key with this value, whatever the file holds; a long string may be its UTF-8. */
   tokenOf(value: unknown): string;
   /** The same of a long value, in steps. */
   longTokenOf(value: unknown): Promise<string>;
@@ -109,9 +87,9 @@ export interface TokenCheck {
 }
 
 /** A string that is to be stored: a long one as its UTF-8, as a PUT has it. */
-export type NewValue = PutValue;
+export type NewValue = string | Buffer;
 
-/** A change of one key, as a guest asks for it. */
+/** A change of one key. */
 export type Change = {
   readonly map: 'customer' | 'internal';
   readonly key: string;
@@ -146,9 +124,8 @@ export interface VmData {
   fileBytes(): number;
   /** What the guest has put there, and may. Of what `load` made ready. */
   use(): MetadataUse;
-  /** From `tags.json`, in the same way. */
+  /** From `tags.json` and `routes.json`, in the same way. */
   tags(): ReadonlyMap<string, unknown>;
-  /** From `routes.json`, in the same way. */
   routes(): ReadonlyMap<string, unknown>;
   /** The newest VM object from vminfod, undefined while there is none. */
   vm(): JsonObject | undefined;
@@ -158,7 +135,7 @@ export interface VmData {
   change(change: Change): Promise<ChangeResult>;
 }
 
-/** True for what JSON writes in braces: not for arrays or null. */
+/** Not for arrays or null. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -196,7 +173,7 @@ export function ownMap(object: JsonObject, name: string): ReadonlyMap<string, un
 }
 
 /** The facts of a VM object, undefined for one that names no zone. */
-export function factsOf(vm: JsonObject): VmFacts | undefined {
+export function factsOf(vm: JsonObject) {
   const zonename = own(vm, 'zonename');
   if (!isZonename(zonename)) {
     return undefined;
@@ -211,10 +188,14 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
     brand: ownString(vm, 'brand'),
     zonepath: ownString(vm, 'zonepath'),
     zoneState: ownString(vm, 'zone_state'),
+    /** Of this boot; present only while the kernel knows the zone. */
     zoneid: ownNumber(vm, 'zoneid'),
+    /** Present only while the zone runs. */
     initRestarts: ownNumber(vm, 'init_restarts'),
     com2: ownString(vm, 'com2'),
+    /** The newest of its files' modification times, ms since 1970 (whole seconds on the platform). */
     lastModified: Number.isNaN(lastModified) ? undefined : lastModified,
+    /** True: it has delegated datasets, or something in their place. */
     delegates: Array.isArray(datasets) && datasets.length > 0,
   };
 }
@@ -225,7 +206,7 @@ export function parseJsonObject(text: string): JsonObject | undefined {
     const value: unknown = JSON.parse(text);
     return isJsonObject(value) ? value : undefined;
   } catch {
-    // Not JSON: for the caller that is just another value that is not an object.
+    // Not JSON is, for the caller, just another value that is not an object.
     return undefined;
   }
 }

@@ -1,6 +1,5 @@
 /*
- * V2 frames, read and built on bytes. Requests and responses have the same shape; client and server
- * both come here.
+ * V2 frames, read and built on bytes; requests and replies have the same shape.
  *
  *     V2 21 265ae1d8 dc4fae17 SUCCESS W10=\n
  *     |  |  |        |<----- body ----->|
@@ -10,9 +9,6 @@
  *     |  |  crc32 of the body's bytes, eight lower-case hex digits
  *     |  bytes of the body, decimal
  *     first bytes of the line
- *
- * A frame is whole or nothing: its reader gets its fields or the reason why it is not one. What the fields
- * mean is in request.ts and client.ts.
  */
 import { isAscii } from 'node:buffer';
 import { crc32 } from 'node:zlib';
@@ -50,12 +46,12 @@ export interface NoFrame {
   readonly header: boolean;
 }
 
-/** SP, HTAB, VT, FF and CR: what the protocol takes for white space. LF never is inside a line. */
+/** SP, HTAB, VT, FF and CR: what the protocol takes for white space. */
 export function isBlank(byte: number | undefined): boolean {
   return byte === SP || byte === 0x09 || (byte !== undefined && byte >= 0x0b && byte <= CR);
 }
 
-/** Where the text [from, result) of a line ends when its trailing white space is cut. */
+/** Where a line ends when its trailing white space is cut. */
 export function endOfText(line: Buffer, from: number): number {
   let end = line.length;
   while (end > from && isBlank(line[end - 1])) {
@@ -237,17 +233,10 @@ export function decodeBase64(text: Buffer): Buffer | null {
   return done === size ? bytes : null;
 }
 
-function isBase64(text: string): boolean {
-  return /^[A-Za-z0-9+/]*={0,2}$/.test(text);
-}
-
 /*
- * What is left of a V2 frame of which the first bytes were lost on a serial port.
- *
- * A guest writes whether or not somebody has the other end of its port: of a frame during which the agent
- * started, the hypervisor's port changed hands or a buffer ran full, only the end comes. As a line of its own
- * it would be answered FAILURE or NOTFOUND, which cloud-init takes for "no such key". Its sender asks
- * again when nothing comes, as for any other frame that came broken.
+ * The end of a V2 frame whose first bytes were lost on a serial port: while the agent started, the port changed hands
+ * or a buffer ran full. As a line it would be answered FAILURE or NOTFOUND, which cloud-init takes for "no such key".
+ * Its sender asks again when nothing comes.
  *
  *     V2 21 433221a9 6f000004 GET bW90ZA==
  *     |<- lost, noise ->|                      recognised by the id and the code in front of the payload
@@ -256,15 +245,27 @@ function isBase64(text: string): boolean {
  * No line of a client matches. A few bytes of a payload, which any word could be, are not recognised.
  */
 /** The longest code, its blanks, an id, and one byte more. */
-const MOST_BEFORE = 19;
-/** Of an id that is whole, or that begins the line. */
-const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE|WATCH|PUTIF|DELETEIF)$/;
-const ID = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8})$/;
+const MAX_BEFORE = 19;
 const CODES = ['GET', 'PUT', 'DELETE', 'WATCH', 'PUTIF', 'DELETEIF'];
-/** Without a payload. */
-const CODES_ALONE = ['KEYS', 'GETALL', 'HELLO'];
-const ENDS_OF_CODES = CODES.flatMap((code) => Array.from(code, (_, at) => code.slice(at + 1)));
-const ENDS_OF_KEYS = ['EYS', 'YS', 'S'];
+const CODE = `(?:${CODES.join('|')})`;
+const CODE_ALONE = '(?:KEYS|GETALL|HELLO)';
+/** Of each code all ends, the empty one included. */
+const ENDS = CODES.flatMap((code) => Array.from(code, (_, at) => code.slice(at + 1)));
+const END_OF_CODE = `(?:${ENDS.join('|')})`;
+const END_OF_CODE_ALONE = '(?:EYS|YS|S)';
+const SEXTET = '[A-Za-z0-9+/]';
+const BASE64 = `${SEXTET}*={0,2}`;
+const PADDED = `${SEXTET}*={1,2}`;
+/** Padded, or with capitals inside: no word that a person or a program says. */
+const ENCODED = `(?=${SEXTET}*(?:=|[a-z0-9][A-Z]))${BASE64}`;
+/** Behind an id that is whole, or that begins the line. */
+const WITH_ID = new RegExp(
+  `^(?:[^]{0,12}[0-9a-f]{8}|[0-9a-f]{1,7}) (?:${CODE_ALONE}|${CODE}(?: ${BASE64})?)$`,
+);
+const AFTER_LOSS = new RegExp(
+  `^(?: ${CODE_ALONE}| ${CODE}(?: ${BASE64})?|${CODE} ${PADDED}|` +
+    `(?:${END_OF_CODE} )?${ENCODED}|${END_OF_CODE_ALONE})$`,
+);
 
 /**
  * Whether a line is the end of a frame that lost its beginning.
@@ -276,30 +277,8 @@ const ENDS_OF_KEYS = ['EYS', 'YS', 'S'];
 export function isFrameTail(line: Buffer, afterLoss: boolean): boolean {
   const end = endOfText(line, 0);
   const gap = line.lastIndexOf(SP, end - line.length - 1);
-  const last = line.toString('latin1', gap + 1, end);
-  const before = line.toString('latin1', Math.max(0, gap - MOST_BEFORE), Math.max(0, gap));
-  if (CODES_ALONE.includes(last) || CODES.includes(last)) {
-    return gap === 0 ? afterLoss : ID.test(before);
-  }
-  if (ID_AND_CODE.test(before)) {
-    return isBase64(last);
-  }
-  if (!afterLoss) {
-    return false;
-  }
-  if (CODES.includes(before)) {
-    return isBase64(last) && last.endsWith('=');
-  }
-  if (CODES.includes(before.slice(1)) && before.startsWith(' ')) {
-    return isBase64(last);
-  }
-  return (
-    (gap < 0 && ENDS_OF_KEYS.includes(last)) ||
-    (ENDS_OF_CODES.includes(before) && looksEncoded(last))
-  );
-}
-
-/** Padded, or with capitals inside: no word that a person or a program says. */
-function looksEncoded(text: string): boolean {
-  return isBase64(text) && (text.endsWith('=') || /[a-z0-9][A-Z]/.test(text));
+  const from = Math.max(0, gap - MAX_BEFORE);
+  // What is cut away is no beginning of a line.
+  const text = `${from > 0 ? '\n' : ''}${line.toString('latin1', from, end)}`;
+  return WITH_ID.test(text) || (afterLoss && AFTER_LOSS.test(text));
 }

@@ -1,21 +1,13 @@
 /*
- * Cuts a stream of bytes into lines, for every connection of a guest and for our own clients.
+ * Cuts a stream of bytes into lines at LF, for every connection of a guest and for our own clients. A caller whose
+ * queue is full pulls no further line, in the middle of a chunk.
  *
- * Pull-style: `push` takes what the kernel gave, `next` hands out one line after the other, so that a
- * caller whose queue is full can stop in the middle of a chunk and go on later.
- *
- * What always holds:
- * - Every byte is searched once and copied at most a few times, however the stream was cut: a line of
- *   2 MiB in chunks of one byte costs no more than the same line in one piece.
- * - An unfinished line never holds more than the limit; a longer one keeps its first 64 bytes, from
- *   which its sender can still be answered, and is returned once, when its LF comes.
- * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
- * - Between lines nothing is held: thousands of connections are idle at any time.
- *
- * It knows nothing of white space, CR or text: a line is the bytes between two LFs.
+ * Every byte is searched once and copied at most a few times, however the stream was cut. A line that was handed out is
+ * never written to again; one that lay whole in a chunk is a view of it. Between lines nothing is held: thousands of
+ * connections are idle at any time.
  */
 
-/** Enough of `V2 length crc id code` to answer the sender of a line that is too long. */
+/** Enough of `V2 length crc id code`. */
 const HEAD_BYTES = 64;
 /** Most requests fit: a serial port brings them byte by byte. */
 const FIRST_CAPACITY = 256;
@@ -29,10 +21,10 @@ const LF = 0x0a;
 
 export type Line =
   | { readonly kind: 'line'; readonly bytes: Buffer }
-  /** Longer than the limit; `head` holds its first 64 bytes. */
+  /** Longer than the limit: of its first 64 bytes its sender can still be answered. */
   | { readonly kind: 'oversize'; readonly head: Buffer };
 
-/** The bytes [from, to) of a buffer. Only a buffer that is our own is written to, behind `to`. */
+/** The bytes [from, to) of a buffer, which is written to, behind `to`, only where it is our own. */
 interface Span {
   bytes: Buffer;
   from: number;
@@ -42,7 +34,7 @@ interface Span {
 
 /** Cuts the bytes of one connection into lines. Holds one line at most. */
 export class LineReader {
-  /** Pushed, not yet searched. */
+  /** Not searched yet. */
   private input: Span | null = null;
   /** The unfinished line: searched, no LF in it. Of one that is too long already its first bytes. */
   private line: Span | null = null;
@@ -85,7 +77,8 @@ export class LineReader {
     }
     this.addToLine(bytes, from, lf);
     const { held, unfinished } = this;
-    this.discardUnfinished();
+    this.line = null;
+    this.lineBytes = 0;
     return unfinished > this.maxLineBytes
       ? { kind: 'oversize', head: held }
       : { kind: 'line', bytes: held };
@@ -115,12 +108,6 @@ export class LineReader {
     return lengthOf(this.input);
   }
 
-  /** Discards the unfinished line: what comes next starts a new one. */
-  discardUnfinished(): void {
-    this.line = null;
-    this.lineBytes = 0;
-  }
-
   /** Drops every whole line that was not pulled, at once. The line without its LF stays. */
   dropWholeLines(): void {
     const { input } = this;
@@ -130,7 +117,8 @@ export class LineReader {
     this.input = null;
     const last = input.bytes.subarray(input.from, input.to).lastIndexOf(LF);
     if (last >= 0) {
-      this.discardUnfinished();
+      this.line = null;
+      this.lineBytes = 0;
     }
     this.addToLine(input.bytes, input.from + last + 1, input.to);
   }

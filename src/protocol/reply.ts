@@ -1,9 +1,7 @@
 /*
- * Replies to a guest, and their bytes.
- *
- * A reply is one buffer, for one write: the platform's own client waits for the first byte of a reply
- * and not at all for the others, so a reply that leaves in two pieces fails. Small ones are encoded at
- * once. A large one is encoded piece by piece into memory that was made for it: its length is known before.
+ * Replies to a guest, and their bytes: one buffer for one write, since the platform's own client waits for the first
+ * byte of a reply and for no other. A large one is encoded piece by piece into memory that was made for it: its length
+ * is known before.
  */
 import { crc32 } from 'node:zlib';
 import { buildFrame, frameHeader } from './frame';
@@ -17,7 +15,7 @@ export const CHANGE_LIMITS = [
   'waiting-writes', // too many of them, or too large, wait already
 ] as const;
 
-/** What a change met before it was on disk: for the request log, nothing of it is sent. */
+/** What a change met before it was on disk, for the request log. */
 export interface ChangeCourse {
   /** It does not count for the zone's rate of writes: it joined another, or was rejected. */
   readonly uncharged?: true;
@@ -26,30 +24,23 @@ export interface ChangeCourse {
 }
 
 /**
- * A text as UTF-8, never decoded, since it can be long: the names that KEYS lists, without control characters and with
- * an LF between two of them, or the JSON of GETALL.
- */
-export interface ByteReply {
-  readonly kind: 'bytes';
-  readonly text: Buffer;
-}
-
-/**
- * A data reply. `text` is the value or the reason of a failure. `change` is there where a change was
- * asked of the VM's writer.
+ * A data reply. `text` is the value or the reason of a failure; as bytes, which are UTF-8 and are never decoded, it is
+ * the names that KEYS lists, with an LF between two of them, or the JSON of GETALL. `change` is there where a change
+ * was asked of the VM's writer.
  */
 export type Reply =
   | {
       readonly kind: 'success';
-      readonly text: string;
+      readonly text: string | Buffer;
       readonly change?: ChangeCourse;
     }
-  | ByteReply
   | { readonly kind: 'notfound' }
   | { readonly kind: 'failure'; readonly text: string; readonly change?: ChangeCourse };
 
 /** The answer to a GET. */
-export type GetReply = Exclude<Reply, ByteReply>;
+export type GetReply =
+  | Exclude<Reply, { readonly kind: 'success' }>
+  | { readonly kind: 'success'; readonly text: string };
 
 // Never written to, so one copy of each serves all connections.
 const INVALID_COMMAND = Buffer.from('invalid command\n', 'latin1');
@@ -61,7 +52,6 @@ const FAILURE = Buffer.from('FAILURE\n', 'latin1');
 export function encodeReply(wire: Wire, reply: Reply): Buffer {
   switch (reply.kind) {
     case 'success':
-    case 'bytes':
       return wire.version === 1
         ? Buffer.from(`SUCCESS\n${stuff(reply.text.toString(), true)}\n.\n`, 'utf8')
         : buildFrame(wire.id, 'SUCCESS', reply.text);
@@ -94,14 +84,10 @@ export function sizeOfReply(wire: Wire, reply: Reply): number {
 
 /** What a reply's text takes of memory while it is encoded, bytes. A string has two for a character, or one. */
 export function sizeOfSource(reply: Reply): number {
-  switch (reply.kind) {
-    case 'notfound':
-      return 0;
-    case 'bytes':
-      return reply.text.length;
-    default:
-      return 2 * reply.text.length;
+  if (reply.kind === 'notfound') {
+    return 0;
   }
+  return Buffer.isBuffer(reply.text) ? reply.text.length : 2 * reply.text.length;
 }
 
 /** Where a reply is put together. */

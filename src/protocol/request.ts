@@ -1,10 +1,9 @@
 /*
- * Parses one line into the request that a guest makes. README.md in this directory describes the protocol.
+ * Parses one line of a transport into the request that a guest makes. README.md in this directory describes the
+ * protocol.
  *
- * The transports call `parseLine` with each line. It is a pure function of the line's bytes: it never
- * throws, keeps nothing, and decodes text only after the whole line is there. Everything that can be
- * refused without the VM's data is refused here, each with its own text, so no later stage sees an empty
- * key, a key or value that is not UTF-8, or a new name that must not be stored.
+ * Pure; never throws. Everything that can be refused without the VM's data is refused here, each with its own text, so
+ * no later stage sees an empty key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
 import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame';
@@ -12,27 +11,26 @@ import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
 
-/** The value of a PUT: a string, or, where it is longer than 64 KiB, the UTF-8 that was sent. */
-export type PutValue = string | Buffer;
+interface Condition {
+  readonly onlyIf?: string;
+}
 
-/** What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. */
-export type DataRequest =
-  | { readonly kind: 'get'; readonly wire: Wire; readonly key: string }
-  | { readonly kind: 'keys'; readonly wire: Wire }
-  | {
+/**
+ * What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. `onlyIf`, of a PUTIF or
+ * DELETEIF, is the token that the key must have, `-` where it must be absent. The value of a PUT is bytes where it is
+ * longer than 64 KiB.
+ */
+export type DataRequest = { readonly wire: Wire } & (
+  | { readonly kind: 'get'; readonly key: string }
+  | { readonly kind: 'keys' }
+  | (Condition & {
       readonly kind: 'put';
-      readonly wire: Wire;
       readonly key: string;
-      readonly value: PutValue;
-      /** Of a PUTIF: the token that the key must have, `-` where it must be absent. */
-      readonly onlyIf?: string;
-    }
-  /** `onlyIf` as for a put: a DELETEIF. */
-  | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string; readonly onlyIf?: string }
-  /** Answered when the token of some keys is not the client's any more. */
+      readonly value: string | Buffer;
+    })
+  | (Condition & { readonly kind: 'delete'; readonly key: string })
   | {
       readonly kind: 'watch';
-      readonly wire: Wire;
       /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
       readonly seconds: number;
       /** The token that the client has; `-` for none. */
@@ -40,10 +38,9 @@ export type DataRequest =
       /** Sorted, each once; null: all that KEYS lists. */
       readonly keys: readonly string[] | null;
     }
-  /** All keys and their values at once. */
-  | { readonly kind: 'getall'; readonly wire: Wire }
-  /** What the agent can do. */
-  | { readonly kind: 'hello'; readonly wire: Wire };
+  | { readonly kind: 'getall' }
+  | { readonly kind: 'hello' }
+);
 
 /** The verbs that are answered from a VM's data, as HELLO names them. */
 export const VERBS = [
@@ -51,19 +48,15 @@ export const VERBS = [
   ...(['WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'] as const),
 ];
 /** Verbs whose payload has a key. */
-type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
-/** What is answered (or met with silence) from the line alone. */
+type KeyedVerb = Exclude<(typeof VERBS)[number], 'KEYS' | 'GETALL' | 'HELLO'>;
+
+/** What is answered from the line alone. */
 export type LineRequest =
   /** An empty line, one that starts with white space, a GET without a key: `invalid command`. */
   | { readonly kind: 'reset'; readonly bare: boolean }
   | { readonly kind: 'negotiate'; readonly accepted: boolean }
-  /** A payload that does not decode to what the verb needs; `text` is the reason that the guest gets. */
-  | {
-      readonly kind: 'malformed';
-      readonly wire: Wire;
-      readonly verb: KeyedVerb;
-      readonly text: string;
-    }
+  /** `text` is the reason that the guest gets. */
+  | { readonly kind: 'malformed'; readonly wire: Wire; readonly text: string }
   /** `verb` is the guest's text: cut and escape it before it goes to a log. */
   | { readonly kind: 'unknown'; readonly wire: Wire; readonly verb: string }
   | { readonly kind: 'too-large'; readonly wire: Wire }
@@ -72,7 +65,7 @@ export type LineRequest =
 
 export type Request = DataRequest | LineRequest;
 
-/** A request that changes metadata; the others only read. */
+/** A request that changes metadata. */
 export type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
 /** On a serial port lines may begin with noise; on a socket every byte was meant. */
@@ -82,12 +75,9 @@ const V1: Wire = { version: 1 };
 const BARE_RESET: Request = { kind: 'reset', bare: true };
 const NO_COMMAND: Request = { kind: 'reset', bare: false };
 const KEYS_V1: Request = { kind: 'keys', wire: V1 };
-/**
- * Longest key that PUT takes, in bytes of UTF-8. Every KEYS reply carries every key, so their length
- * must be bounded. Longer ones that the file holds already can be read and deleted.
- */
+/** Longest key that PUT takes: every KEYS reply carries every key. Longer ones of a file can be read and deleted. */
 export const MAX_KEY_BYTES = 1024;
-/** Longest wait of a WATCH: a proxy or a hypervisor in between may forget a stream that is silent for longer. */
+/** A proxy or a hypervisor in between may forget a stream that is silent for longer. */
 export const MAX_WATCH_SECONDS = 300;
 /** Keys of one WATCH, and their bytes in base64, which bound what a waiting one keeps in memory. */
 export const MAX_WATCH_KEYS = 64;
@@ -98,26 +88,19 @@ const TOKEN = /^[!-~]{1,64}$/;
 /** `seconds SP token`, and the SP before the first key. */
 const WATCH_HEAD = /^([1-9][0-9]{0,2}) ([!-~]{1,64})( |$)/;
 const WATCH_HEAD_CHARS = 3 + 1 + MAX_TOKEN_CHARS + 1;
-/**
- * A longer value stays bytes until it is in the file: as a string it would be copied again and again, and collections of
- * garbage with megabytes of strings take long.
- */
+/** As a string a longer value would be copied again and again, and garbage of megabytes takes long to collect. */
 const MAX_STRING_BYTES = 64 * 1024;
 const SP = 0x20;
-/** What a log record shows of an unknown V1 command: the reply does not repeat it. */
+/** What a log record shows of an unknown V1 command. */
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
 /**
- * How many frame starts inside a serial line are read, from the last one back. Base64 holds no SP, so
- * the frame's own start is the last, or, with `V2` as the code, the one before. The bound keeps a guest
- * from having a line's CRC computed once for each start that it put into it.
+ * Frame starts inside a serial line that are read, from the last one back. Base64 holds no SP, so the frame's own is
+ * the last, or, with `V2` as the code, the one before. A CRC is computed for each.
  */
 const MAX_FRAME_STARTS = 4;
 
-/**
- * Parses a line.
- * @param line without its LF; `broken` requests keep it, nothing else does
- */
+/** @param line without its LF; `broken` requests keep it, nothing else does */
 export function parseLine(line: Buffer, channel: Channel): Request {
   if (channel === 'socket') {
     return parseClean(line);
@@ -145,8 +128,8 @@ function dropNuls(line: Buffer): Buffer {
 }
 
 /**
- * The frame behind noise, where the line ends in one. Where it only resembles one, silence: a client repeats
- * its request then, while it would read a `FAILURE` line as the key's absence.
+ * The frame behind noise, where the line ends in one. Where it only resembles one, silence: a client would read a
+ * `FAILURE` line as the key's absence.
  * @param otherwise what the line is when no frame is in it
  */
 function salvage(line: Buffer, otherwise: Request): Request {
@@ -173,7 +156,8 @@ function parseClean(line: Buffer): Request {
   if (end === 0) {
     return BARE_RESET;
   }
-  if (isV2(line, end)) {
+  const isV2 = line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
+  if (isV2) {
     const read = readFrame(line);
     return read.kind === 'frame' ? requestOf(read) : { kind: 'broken', reason: read.reason, line };
   }
@@ -199,11 +183,6 @@ function parseClean(line: Buffer): Request {
   }
 }
 
-/** Whether the command is `V2`; what follows it must be a frame then. */
-function isV2(line: Buffer, end: number): boolean {
-  return line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
-}
-
 function requestOf({ id, code, payload: text }: Frame): Request {
   const wire: Wire = { version: 2, id };
   const payload = decodeBase64(text);
@@ -220,15 +199,19 @@ function requestOf({ id, code, payload: text }: Frame): Request {
     case 'WATCH':
       return parseWatch(wire, payload);
     case 'PUT':
-    case 'PUTIF':
       return parsePut(wire, code, payload);
+    case 'PUTIF':
     case 'DELETEIF': {
-      // base64(key) SP token
-      const onlyIf = payload === null ? null : tokenOf(payload);
-      const term = payload?.subarray(0, payload.lastIndexOf(SP));
-      return term === undefined || onlyIf === null
-        ? invalid(wire, code)
-        : parseKeyed(wire, code, decodeBase64(term), { onlyIf });
+      // As PUT, or base64(key), with `SP token` behind it.
+      const space = payload?.lastIndexOf(SP) ?? -1;
+      const onlyIf = payload?.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS) ?? '';
+      if (payload === null || space < 0 || !TOKEN.test(onlyIf)) {
+        return invalid(wire, code);
+      }
+      const rest = payload.subarray(0, space);
+      return code === 'PUTIF'
+        ? parsePut(wire, code, rest, { onlyIf })
+        : parseKeyed(wire, code, decodeBase64(rest), { onlyIf });
     }
     default:
       return { kind: 'unknown', wire, verb: code };
@@ -239,7 +222,7 @@ function parseKeyed(
   wire: Wire,
   verb: 'GET' | 'DELETE' | 'DELETEIF',
   bytes: Buffer | null,
-  condition: { readonly onlyIf?: string } = {},
+  condition: Condition = {},
 ): Request {
   const key = keyOf(bytes, wire, verb);
   if (typeof key !== 'string') {
@@ -248,38 +231,28 @@ function parseKeyed(
   return verb === 'GET' ? { kind: 'get', wire, key } : { kind: 'delete', wire, key, ...condition };
 }
 
-/** `base64(key) SP base64(value)`, of a PUTIF with `SP token` behind it. The value may be empty. */
-function parsePut(wire: Wire, verb: 'PUT' | 'PUTIF', terms: Buffer | null): Request {
-  if (terms === null) {
+/** `base64(key) SP base64(value)`. The value may be empty. */
+function parsePut(
+  wire: Wire,
+  verb: 'PUT' | 'PUTIF',
+  terms: Buffer | null,
+  condition: Condition = {},
+): Request {
+  const space = terms?.indexOf(SP) ?? -1;
+  const value = terms === null || space < 0 ? null : decodeBase64(terms.subarray(space + 1));
+  if (terms === null || value === null) {
     return invalid(wire, verb);
   }
-  const keyEnd = terms.indexOf(SP);
-  const valueEnd = verb === 'PUT' ? terms.length : terms.lastIndexOf(SP);
-  const onlyIf = verb === 'PUT' ? undefined : tokenOf(terms);
-  if (keyEnd < 0 || valueEnd <= keyEnd || onlyIf === null) {
-    return invalid(wire, verb);
-  }
-  const value = decodeBase64(terms.subarray(keyEnd + 1, valueEnd));
-  if (value === null) {
-    return invalid(wire, verb);
-  }
-  const key = keyOf(decodeBase64(terms.subarray(0, keyEnd)), wire, verb);
+  const key = keyOf(decodeBase64(terms.subarray(0, space)), wire, verb);
   if (typeof key !== 'string') {
     return key;
   }
   const fault = faultOfNewKey(key) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
   if (fault !== null) {
-    return malformed(wire, verb, fault);
+    return malformed(wire, fault);
   }
   const put = value.length > MAX_STRING_BYTES ? value : value.toString('utf8');
-  return { kind: 'put', wire, key, value: put, ...(onlyIf !== undefined && { onlyIf }) };
-}
-
-/** The last of the terms, which a client may take for a token; null where it is none, or the only one. */
-function tokenOf(terms: Buffer): string | null {
-  const space = terms.lastIndexOf(SP);
-  const token = terms.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS);
-  return space >= 0 && TOKEN.test(token) ? token : null;
+  return { kind: 'put', wire, key, value: put, ...condition };
 }
 
 /** `seconds SP token (SP base64(key))*`. What is kept of it refers to nothing of the line. */
@@ -294,7 +267,7 @@ function parseWatch(wire: Wire, payload: Buffer | null): Request {
     return { kind: 'watch', wire, seconds, token, keys: null };
   }
   if (space.length + payload.length - text.length > MAX_WATCH_KEYS_BYTES) {
-    return malformed(wire, 'WATCH', TOO_MANY_KEYS);
+    return malformed(wire, TOO_MANY_KEYS);
   }
   const keys = new Set<string>();
   for (const term of payload.toString('latin1', text.length).split(' ')) {
@@ -305,32 +278,28 @@ function parseWatch(wire: Wire, payload: Buffer | null): Request {
     keys.add(key);
   }
   return keys.size > MAX_WATCH_KEYS
-    ? malformed(wire, 'WATCH', TOO_MANY_KEYS)
+    ? malformed(wire, TOO_MANY_KEYS)
     : { kind: 'watch', wire, seconds, token, keys: [...keys].sort() };
 }
 
 const TOO_MANY_KEYS = 'Too many keys.';
 
-function malformed(wire: Wire, verb: KeyedVerb, text: string): Request {
-  return { kind: 'malformed', wire, verb, text };
+function malformed(wire: Wire, text: string): Request {
+  return { kind: 'malformed', wire, text };
 }
 
 function invalid(wire: Wire, verb: KeyedVerb): Request {
-  return malformed(wire, verb, `Invalid ${verb} Request`);
+  return malformed(wire, `Invalid ${verb} Request`);
 }
 
-/**
- * A key is UTF-8, its outer ASCII white space does not count, and something must be left.
- * @param bytes null where the payload is not base64
- * @returns the key, or what the guest gets instead
- */
+/** @param bytes null where the payload is not base64 @returns the key, or what the guest gets instead */
 function keyOf(bytes: Buffer | null, wire: Wire, verb: KeyedVerb): string | Request {
   if (bytes === null) {
     return invalid(wire, verb);
   }
   // Metadata is JSON text: other bytes could only be stored changed.
   if (!isUtf8(bytes)) {
-    return malformed(wire, verb, 'Key is not UTF-8.');
+    return malformed(wire, 'Key is not UTF-8.');
   }
   let from = 0;
   let to = bytes.length;
@@ -367,12 +336,11 @@ function faultOfNewKey(key: string): string | null {
   return Buffer.byteLength(key) > MAX_KEY_BYTES ? 'Key is too long.' : null;
 }
 
-/** Requests of a client that need no data all the same. */
-const NO_DATA: ReadonlySet<Request['kind']> = new Set(['malformed', 'unknown', 'too-large']);
+const WITHOUT_DATA: ReadonlySet<Request['kind']> = new Set(['malformed', 'unknown', 'too-large']);
 
 /** True for a request that the handler answers. */
 export function isDataRequest(request: Request): request is DataRequest {
-  return 'wire' in request && !NO_DATA.has(request.kind);
+  return 'wire' in request && !WITHOUT_DATA.has(request.kind);
 }
 
 export function isWrite(request: Request): request is WriteRequest {

@@ -18,8 +18,8 @@ export class GuestChannel {
   private constructor(private readonly socket: Socket) {
     const { session } = this;
     socket.on('data', (chunk: Buffer) => this.follow(session.receive(chunk)));
-    socket.on('timeout', () => this.follow(session.timedOut()));
-    socket.on('close', () => this.follow(session.hungUp()));
+    socket.on('timeout', () => this.follow(session.lost('receive timeout')));
+    socket.on('close', () => this.follow(session.lost('connection closed')));
     // It is closed then.
     socket.on('error', () => undefined);
   }
@@ -42,7 +42,7 @@ export class GuestChannel {
   async ask(command: Command, signal: AbortSignal): Promise<Outcome | Reopen> {
     const { socket, session } = this;
     signal.throwIfAborted();
-    const abort = (): void => this.follow(session.hungUp());
+    const abort = (): void => this.follow(session.lost('connection closed'));
     const ended = await new Promise<Outcome | Reopen>((resolve) => {
       this.follow = (step) => {
         if (step.kind === 'send') {
@@ -53,7 +53,7 @@ export class GuestChannel {
         }
       };
       signal.addEventListener('abort', abort);
-      this.follow(socket.destroyed ? session.hungUp() : session.ask(command));
+      this.follow(socket.destroyed ? session.lost('connection closed') : session.ask(command));
     });
     signal.removeEventListener('abort', abort);
     signal.throwIfAborted();

@@ -352,7 +352,7 @@ export class ReplyQueue {
     const size = sizeOfReply(request.wire, reply);
     // A write's reply is a few words: it cannot be asked for again.
     if (!isWrite(request)) {
-      const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'bytes');
+      const isLarge = size > LARGE_BYTES && reply.kind === 'success';
       const whole = isLarge ? size + sizeOfSource(reply) : size;
       this.context.quota.noteBytes(request, whole);
       if (size > SMALL_BYTES && !this.takeRoom(asked, whole)) {

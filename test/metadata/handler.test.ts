@@ -73,7 +73,7 @@ describe('handler', () => {
     const plain = { ...EMPTY_VM, customer: { a: '1', b: '2' }, internal: { x_pw: '3', y: '4' } };
     const vm = memoryVm(plain, { kind: 'stored' }, false);
     assert.deepStrictEqual(answer(vm, { kind: 'keys', wire }, OPTIONS), {
-      kind: 'bytes',
+      kind: 'success',
       text: Buffer.from('a\nb\nx_pw'),
     });
     const spaced = memoryVm({ ...plain, customer: { 'a:b': '1' } }, { kind: 'stored' }, false);
@@ -96,7 +96,7 @@ describe('handler', () => {
 
   it('lists nothing as an empty success', () => {
     const reply = answer(memoryVm(EMPTY_VM), { kind: 'keys', wire }, OPTIONS);
-    assert.deepStrictEqual(reply, { kind: 'bytes', text: Buffer.alloc(0) });
+    assert.deepStrictEqual(reply, { kind: 'success', text: Buffer.alloc(0) });
   });
 
   it("stores a change in the map of the key's class", async () => {

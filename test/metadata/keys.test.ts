@@ -32,19 +32,16 @@ describe('keys', () => {
   it('have the class that a plain reading of the rules gives them', () => {
     fc.assert(
       fc.property(name, namespaces, (key, spaces) => {
-        assert.strictEqual(classify(key, spaces).kind, slowClass(key, spaces));
+        assert.strictEqual(classify(key, spaces), slowClass(key, spaces));
       }),
       { numRuns: 1000 },
     );
   });
 
   it("have the classes of the specification's examples", () => {
-    const kind = (key: string): string => classify(key, ['docker', 'foo']).kind;
-    assert.deepStrictEqual(classify('sdc:nics.0.ip', []), { kind: 'sdc', name: 'nics.0.ip' });
-    assert.deepStrictEqual(classify('foo:bar:baz', ['foo']), {
-      kind: 'namespaced',
-      namespace: 'foo',
-    });
+    const kind = (key: string): string => classify(key, ['docker', 'foo']);
+    assert.strictEqual(kind('sdc:nics.0.ip'), 'sdc');
+    assert.strictEqual(kind('foo:bar:baz'), 'namespaced');
     assert.strictEqual(kind('docker:x_pw'), 'namespaced');
     assert.strictEqual(kind('x:y_pw'), 'password');
     assert.strictEqual(kind('root_pw'), 'password');

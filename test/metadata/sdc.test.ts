@@ -45,7 +45,7 @@ function value(name: string, vm = VM): Reply {
 function text(name: string, vm = VM): string {
   const reply = value(name, vm);
   assert(reply.kind === 'success', `${name}: ${reply.kind}`);
-  return reply.text;
+  return reply.text.toString();
 }
 
 /** Section 3 of the specification, said again by someone in no hurry. */

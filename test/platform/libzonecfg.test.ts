@@ -1,8 +1,17 @@
 import assert from 'node:assert';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import {
+  appendFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { openPlatform } from '../../src/platform/libzonecfg';
 import {
@@ -280,6 +289,51 @@ describe('the platform through ffi', () => {
       assert.strictEqual((await peerOf(node, '/zones/alpha/root')).zoneid, 0);
     });
 
+    it('has the zone that its root lies in, however deep', async function () {
+      needsRoot(this);
+      node.addZone('alpha');
+      const id = node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      mkdirSync(node.paths.host('/zones/alpha/root/jail'));
+      assert.strictEqual((await peerOf(node, '/zones/alpha/root/jail')).zoneid, id);
+    });
+
+    it('has its zone where the root of the node is named by a symbolic link', async function () {
+      needsRoot(this);
+      node.addZone('alpha');
+      const id = node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      const link = `${node.root}-link`;
+      symlinkSync(node.root, link);
+      try {
+        const { zoneid } = await peerOf(node, '/zones/alpha/root', false, openPlatform(link));
+        assert.strictEqual(zoneid, id);
+      } finally {
+        rmSync(link);
+      }
+    });
+
+    it('has the zone that it stands in when it listens, as hypervisors do, but not when it connects', async () => {
+      node.addZone('alpha');
+      const id = node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      const cwd = node.paths.host('/zones/alpha/root');
+      const { stdin, stdout } = spawn('python3', ['-c', STANDING], { stdio: 'pipe', cwd });
+      try {
+        await once(stdout, 'data');
+        const connected = connect(join(cwd, 'port'));
+        await once(connected, 'data');
+        assert.strictEqual(node.platform.peer(descriptorOf(connected)).zoneid, id);
+        connected.destroy();
+
+        const server = createServer().listen(join(cwd, 'listener'));
+        stdin.write('listener\n');
+        const [accepted] = (await once(server, 'connection')) as [Socket];
+        assert.strictEqual(node.platform.peer(descriptorOf(accepted)).zoneid, 0);
+        accepted.destroy();
+        server.close();
+      } finally {
+        stdin.end();
+      }
+    });
+
     it('has no zone once it has exited', async () => {
       assert.strictEqual((await peerOf(node, null, true)).zoneid, -1);
     });
@@ -297,7 +351,26 @@ s.send(b'x')
 sys.stdin.read()
 `;
 
-async function peerOf(node: EmulatedNode, zoneroot: string | null, gone = false) {
+/** Listens in the directory where it stands, greets who connects, and connects to the socket that it is told. */
+const STANDING = `
+import socket, sys
+port = socket.socket(socket.AF_UNIX)
+port.bind('port')
+port.listen()
+print('listening', flush=True)
+one, _ = port.accept()
+one.send(b'x')
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.stdin.readline().strip())
+sys.stdin.read()
+`;
+
+async function peerOf(
+  node: EmulatedNode,
+  zoneroot: string | null,
+  gone = false,
+  platform = node.platform,
+) {
   const path = join(node.root, 'peer.sock');
   const server = createServer({ allowHalfOpen: true }).listen(path);
   await once(server, 'listening');
@@ -313,7 +386,7 @@ async function peerOf(node: EmulatedNode, zoneroot: string | null, gone = false)
       child.kill('SIGKILL');
       await once(child, 'exit');
     }
-    const credential = node.platform.peer(descriptorOf(socket));
+    const credential = platform.peer(descriptorOf(socket));
     socket.destroy();
     return { ...credential, child: child.pid };
   } finally {

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { ClientSession, encodeV1, encodeV2 } from '../../src/protocol/client';
+import { ClientSession, encodeV2 } from '../../src/protocol/client';
 import type { Command, Step } from '../../src/protocol/client';
 import { frame, putFrame } from '../support/frames';
 
@@ -19,11 +19,11 @@ function sent(step: Step): string {
 }
 
 /** Brings a session to where its request was sent. */
-function asking(command: Command = GET, answer = 'V2_OK\n'): ClientSession {
+function asking(): ClientSession {
   const client = session();
-  client.ask(command);
+  client.ask(GET);
   client.receive(Buffer.from('invalid command\n'));
-  client.receive(Buffer.from(answer));
+  client.receive(Buffer.from('V2_OK\n'));
   return client;
 }
 
@@ -79,9 +79,9 @@ describe('client', () => {
   });
 
   it('sends a request that was not answered again with a new id', () => {
-    for (const lose of ['timedOut', 'hungUp'] as const) {
+    for (const reason of ['receive timeout', 'connection closed'] as const) {
       const client = asking();
-      const lost = client[lose]();
+      const lost = client.lost(reason);
       assert.strictEqual(lost.kind === 'reopen' && lost.pauseMs, 0);
       client.ask(GET);
       client.receive(Buffer.from('invalid command\n'));
@@ -115,40 +115,16 @@ describe('client', () => {
     assert.strictEqual(sent(client.ask({ kind: 'keys' })), frame('00000002', 'KEYS').toString());
   });
 
-  it('falls back to V1, undoes its dots and gives the bytes of a value', () => {
+  it('fails where the server does not speak V2, and resets before it asks again', () => {
     const client = session();
     client.ask(GET);
     client.receive(Buffer.from('invalid command\n'));
-    assert.strictEqual(sent(client.receive(Buffer.from('FAILURE\n'))), 'GET motd\n');
-    const step = client.receive(Buffer.from('SUCCESS\n\n..a\n...\nb\xff\n\n.\n', 'latin1'));
-    const data = Buffer.from('\n.a\n..\nb\xff\n', 'latin1');
-    assert.deepStrictEqual(step, { kind: 'done', outcome: { kind: 'success', data } });
-  });
-
-  it('reads an empty V1 value, an absent one and a failure', () => {
-    const outcome = (answer: string): unknown => {
-      const step = asking(GET, 'FAILURE\n').receive(Buffer.from(answer));
-      return step.kind === 'done' ? step.outcome : step.kind;
-    };
-    assert.deepStrictEqual(outcome('SUCCESS\n\n.\n'), { kind: 'success', data: Buffer.alloc(0) });
-    assert.deepStrictEqual(outcome('NOTFOUND\n'), { kind: 'notfound' });
-    assert.deepStrictEqual(outcome('FAILURE\n'), { kind: 'failure', text: '' });
-    assert.strictEqual(outcome('invalid command\n'), 'reopen');
-  });
-
-  it('does not ask V1 for what it cannot do', () => {
-    const commands: Command[] = [
-      { kind: 'put', key: Buffer.from('k'), value: Buffer.from('v') },
-      { kind: 'delete', key: Buffer.from('k') },
-      { kind: 'get', key: Buffer.from('a\nKEYS') },
-    ];
-    for (const command of commands) {
-      const client = session();
-      client.ask(command);
-      client.receive(Buffer.from('invalid command\n'));
-      const step = client.receive(Buffer.from('FAILURE\n'));
-      assert.deepStrictEqual(step, { kind: 'done', outcome: { kind: 'unsupported' } });
-    }
+    const text = 'the metadata service does not speak version 2 of the protocol';
+    assert.deepStrictEqual(client.receive(Buffer.from('FAILURE\n')), {
+      kind: 'done',
+      outcome: { kind: 'failure', text },
+    });
+    assert.strictEqual(sent(client.ask(GET)), '\n');
   });
 
   it('encodes each command as an independent builder does', () => {
@@ -158,7 +134,5 @@ describe('client', () => {
     assert.deepStrictEqual(encodeV2({ kind: 'keys' }, 'ab'), frame('ab', 'KEYS'));
     assert.deepStrictEqual(encodeV2({ kind: 'delete', key }, 'ab'), frame('ab', 'DELETE', key));
     assert.deepStrictEqual(encodeV2({ kind: 'put', key, value }, 'ab'), putFrame('ab', key, value));
-    assert.deepStrictEqual(encodeV1({ kind: 'get', key }), Buffer.from('GET k\xff\n', 'latin1'));
-    assert.deepStrictEqual(encodeV1({ kind: 'keys' }), Buffer.from('KEYS\n'));
   });
 });

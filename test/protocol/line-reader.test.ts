@@ -137,26 +137,17 @@ describe('LineReader', () => {
     }
   });
 
-  it('counts all bytes of an unfinished line, and discards them', () => {
+  it('counts all bytes of an unfinished line', () => {
     const reader = new LineReader(10);
     for (const bytes of ['abc', 'x'.repeat(100)]) {
       linesOf(reader, [Buffer.from(bytes)]);
       assert.strictEqual(reader.unfinished, bytes.length);
-      reader.discardUnfinished();
+      assert.deepStrictEqual(
+        linesOf(reader, [Buffer.from('\n')]),
+        expected(Buffer.from(`${bytes}\n`), 10),
+      );
       assert.strictEqual(reader.unfinished, 0);
-      assert.deepStrictEqual(linesOf(reader, [Buffer.from('\n')]), expected(Buffer.from('\n'), 10));
     }
-  });
-
-  it('keeps what was not pulled when the unfinished line is discarded', () => {
-    const reader = new LineReader(10);
-    linesOf(reader, [Buffer.from('abc')]);
-    reader.push(Buffer.from('de\nf\n'));
-    assert.strictEqual(reader.unread, 5);
-    reader.discardUnfinished();
-    assert.deepStrictEqual(linesOf(reader, []), []);
-    assert.strictEqual(reader.next()?.kind, 'line');
-    assert.strictEqual(reader.unread, 2);
   });
 
   it('drops all whole lines but keeps the one without its LF', () => {

@@ -25,7 +25,7 @@ function put(key: Buffer | string, value: Buffer | string): Request {
 }
 
 function refused(verb: 'GET' | 'PUT' | 'DELETE', text = `Invalid ${verb} Request`): unknown {
-  return { kind: 'malformed', wire: V2, verb, text };
+  return { kind: 'malformed', wire: V2, text };
 }
 
 const MALFORMED_PUT = refused('PUT');
@@ -167,7 +167,6 @@ describe('request', () => {
       assert.deepStrictEqual(parseLine(line, 'socket'), {
         kind: 'malformed',
         wire: V1,
-        verb: 'GET',
         text: 'Key is not UTF-8.',
       });
     }
@@ -240,7 +239,9 @@ describe('request', () => {
     assert.deepStrictEqual(v2('PUT', terms), put);
     assert.deepStrictEqual(v2('PUTIF', `${terms} ${token}`), { ...put, onlyIf: token });
     const invalid = (verb: string): unknown => ({
-      ...{ kind: 'malformed', wire: V2, verb, text: `Invalid ${verb} Request` },
+      kind: 'malformed',
+      wire: V2,
+      text: `Invalid ${verb} Request`,
     });
     assert.deepStrictEqual(v2('PUTIF', terms), invalid('PUTIF'));
     assert.deepStrictEqual(v2('PUT', `${terms} dg==`), invalid('PUT'));

@@ -66,10 +66,7 @@ export function send(
 
 /** True: the agent does not know the verb, and is asked in another way. */
 export function isUnknown(outcome: Outcome): boolean {
-  return (
-    outcome.kind === 'unsupported' ||
-    (outcome.kind === 'failure' && outcome.text.startsWith('Unknown command'))
-  );
+  return outcome.kind === 'failure' && outcome.text.startsWith('Unknown command');
 }
 
 /** What an agent says that is not ready yet, or met a fault: it may answer the same request later. */
@@ -112,9 +109,6 @@ function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): nu
       say(`${tool.name}: ${outcome.text === '' ? 'the request failed' : outcome.text}`);
       return EXIT_ERROR;
     }
-    case 'unsupported':
-      say(`${tool.name}: the metadata service speaks version 1 only, which cannot do this`);
-      return EXIT_ERROR;
     default: {
       const never: never = outcome;
       return never;

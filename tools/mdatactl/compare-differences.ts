@@ -157,10 +157,9 @@ export async function ourAnswer(data: VmData, request: DataRequest): Promise<Out
     onFault: () => undefined,
   };
   const reply = await answer(data, request, options);
-  if (reply.kind === 'bytes') {
-    return { kind: 'success', data: reply.text };
+  if (reply.kind !== 'success') {
+    return reply;
   }
-  return reply.kind === 'success'
-    ? { kind: 'success', data: Buffer.from(reply.text, 'utf8') }
-    : reply;
+  const { text } = reply;
+  return { kind: 'success', data: typeof text === 'string' ? Buffer.from(text) : text };
 }

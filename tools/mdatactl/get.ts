@@ -61,8 +61,6 @@ export async function getKey(
       throw new ControlError(`GET ${printableKey(key)}: FAILURE ${outcome.text}`.trimEnd(), [
         `mdatactl doctor ${zonename}`,
       ]);
-    case 'unsupported':
-      throw new ControlError('this key cannot be asked for');
     default: {
       const never: never = outcome;
       return never;

@@ -71,7 +71,6 @@ function outcomeOf(change: Change | null): string {
 function textOf(reply: Reply): string {
   switch (reply.kind) {
     case 'success':
-    case 'bytes':
       return `+${reply.text.toString()}`;
     case 'notfound':
       return '-';

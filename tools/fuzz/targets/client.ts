@@ -43,8 +43,6 @@ export const client: Target = {
     'SUCCESS\n',
     'NOTFOUND\n',
     'FAILURE\n',
-    '.\n',
-    '..\n',
     `${frameOf(`${ID} SUCCESS dmFsdWU=`)}\n`,
     `${frameOf(`${ID} NOTFOUND`)}\n`,
     `${frameOf('0000000b SUCCESS dmFsdWU=')}\n`,
@@ -79,17 +77,16 @@ export const client: Target = {
       features.reach(91, nameNumber(step.outcome.kind), magnitude(lies.length));
     }
     const value = VALUES[(input[1] ?? 0) % VALUES.length] ?? '';
-    const version = (input[0] ?? 0) & 128 ? 1 : 2;
-    honest(session, command, value, version, size);
+    honest(session, command, value, size);
     features.reach(90, nameNumber(step.kind), nameNumber(command.kind), magnitude(lies.length));
-    features.reach(92, version, nameNumber(command.kind), magnitude(size));
+    features.reach(92, nameNumber(command.kind), magnitude(size));
   },
 };
 
-/** A V2 success has its frame among the lines that came. V1 has no proof to look for. */
+/** A success has its frame among the lines that came. */
 function believed(outcome: Outcome, lies: Buffer): void {
   const lines = lies.toString('latin1').split('\n');
-  if (outcome.kind !== 'success' || lines.includes('SUCCESS')) {
+  if (outcome.kind !== 'success') {
     return;
   }
   const data = outcome.data.toString('latin1');
@@ -108,14 +105,8 @@ function decodesTo(payload: string, data: string): boolean {
   return strict === null || strict === data;
 }
 
-function honest(
-  session: ClientSession,
-  command: Command,
-  value: string,
-  version: 1 | 2,
-  size: number,
-): void {
-  let step: Step = session.hungUp();
+function honest(session: ClientSession, command: Command, value: string, size: number): void {
+  let step: Step = session.lost('connection closed');
   for (let i = 0; i < MOST_STEPS; i++) {
     if (step.kind === 'reopen') {
       step = session.ask(command);
@@ -124,23 +115,14 @@ function honest(
     if (step.kind !== 'send') {
       break;
     }
-    step = hear(session, serve(step.bytes, value, version), size);
+    step = hear(session, serve(step.bytes, value), size);
   }
   if (step.kind !== 'done') {
     throw new Wrong('an honest server is understood', { step: step.kind });
   }
   const { outcome } = step;
-  const noV1 = command.kind === 'put' || command.kind === 'delete' || isOddKey(command);
-  if (version === 1 && noV1) {
-    same('a command that V1 has not', outcome.kind, 'unsupported');
-    return;
-  }
   const actual = outcome.kind === 'success' ? outcome.data.toString('utf8') : outcome.kind;
   same('the value that was sent', actual, value);
-}
-
-function isOddKey(command: Command): boolean {
-  return command.kind === 'get' && command.key.includes(0x0a);
 }
 
 function hear(session: ClientSession, answer: string, size: number): Step {
@@ -152,20 +134,20 @@ function hear(session: ClientSession, answer: string, size: number): Step {
   return step;
 }
 
-function serve(request: Buffer, value: string, version: 1 | 2): string {
+function serve(request: Buffer, value: string): string {
   const text = request.toString('latin1');
   if (text === '\n') {
     return 'invalid command\n';
   }
   if (text.startsWith('NEGOTIATE')) {
-    return version === 2 ? 'V2_OK\n' : 'FAILURE\n';
+    return 'V2_OK\n';
   }
   const meaning = meaningOf(text.slice(0, -1));
   const key = toBase64('key');
-  const known = [`get ${ID} key`, `get v1 key`, `keys ${ID}`, 'keys v1', `delete ${ID} key`];
+  const known = [`get ${ID} key`, `keys ${ID}`, `delete ${ID} key`];
   const odd = [`put ${ID} key\0v\n`, `get ${ID} a\nb`];
   if (![...known, ...odd].includes(meaning)) {
     throw new Wrong('the client asks what it was given', { meaning, key });
   }
-  return answerOf(version === 1 ? 'v1' : ID, 'SUCCESS', value);
+  return answerOf(ID, 'SUCCESS', value);
 }

@@ -68,5 +68,5 @@ function tokenOf(vm: ModelVm, keys: readonly string[] | null): string {
   if (reply.kind !== 'success') {
     throw new Wrong('a WATCH has a token', { kind: reply.kind });
   }
-  return reply.text;
+  return reply.text.toString();
 }
