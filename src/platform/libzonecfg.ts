@@ -17,7 +17,6 @@ import {
   lastError,
   MAXPATHLEN,
   memory,
-  MS_FORCE,
   onRoot,
   readString,
   Z_OK,
@@ -127,11 +126,6 @@ export function openPlatform(root: string) {
     zoneFacts: (zonename: string): ZoneFacts | undefined => {
       const entry = readZoneIndex(zoneIndex).find(zonename);
       return entry && factsOf(entry, libzonecfg, liveState(root, zonename));
-    },
-    umount: (dir: string, force: boolean): void => {
-      if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
-        throw lastError('umount2', dir);
-      }
     },
     /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
     peer: (fd: number): PeerCredential => {

@@ -2,7 +2,8 @@
  * The table of mounts in force (/etc/mnttab): what is mounted where, as far as no zone has to be asked.
  *
  * Paths are of this machine, root included, as the table has them. On illumos the table is the kernel's own
- * list and reading it touches no file system that it names; an entry has the path that mount(2) was given.
+ * list and reading it touches no file system that it names. An entry has what was mounted as mount(2) was given it,
+ * and the mount point with all links resolved (vfs.c, domount).
  */
 import { readFileSync, statSync } from 'node:fs';
 import { systemError } from '../lib/errors';

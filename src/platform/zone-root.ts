@@ -356,9 +356,17 @@ export class ZoneRoot {
     await this.#execute('mount', path, special, signal);
   }
 
-  /** @param mountPoint as the mount table has it */
+  /**
+   * Rejects with EBUSY while somebody has a file of it open: a lofs cannot be unmounted by force.
+   * @param mountPoint as the mount table has it
+   */
   async unmount(mountPoint: string, signal?: AbortSignal): Promise<void> {
-    await this.#execute('unmount', mountPoint, '', signal);
+    const { reply } = await this.#ask('unmount', mountPoint, '', signal);
+    if (reply.err !== 0) {
+      const code = errnoName(reply.err);
+      const detail = code === 'EBUSY' ? 'somebody has a file of it open' : '';
+      throw new SystemError(reply.call, mountPoint, code, detail);
+    }
   }
 
   async #execute(

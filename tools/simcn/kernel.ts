@@ -9,7 +9,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { ZONE_STATUSES } from '../../src/platform/ffi';
-import type { Platform } from '../../src/platform/libzonecfg';
 import type { Emulation } from './emulation';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import type { Paths } from '../../src/platform/paths';
@@ -127,7 +126,7 @@ export interface VmFeed {
 
 export interface Machine {
   readonly paths: Paths;
-  readonly platform: Platform;
+  readonly emulation: Emulation;
   readonly kernel: Kernel;
   readonly store: VmStore;
   readonly feed: VmFeed;
