@@ -66,10 +66,22 @@ copy_out(void *buf, size_t len, const void *value, size_t size)
 	return ((ssize_t)size);
 }
 
+/*
+ * A zone has the native brand until zoneadmd says another (zone.c, zone_create), and it says only what has a module for
+ * the kernel (cmd/zoneadmd/vplat.c, vplat_create): of SmartOS' brands lx alone (lib/brand/<brand>/zone/config.xml,
+ * <modname>).
+ */
+static int
+has_kernel_module(const char *brand)
+{
+	return (strcmp(brand, "lx") == 0);
+}
+
 ssize_t
 zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
 {
 	zone_record_t zone;
+	const char *brand;
 
 	if (read_record(NULL, id, &zone) != 0) {
 		errno = EINVAL;
@@ -87,7 +99,8 @@ zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
 	case ZONE_ATTR_INITPID:
 		return (copy_out(buf, len, &zone.initpid, sizeof (zone.initpid)));
 	case ZONE_ATTR_BRAND:
-		return (copy_out(buf, len, zone.brand, strlen(zone.brand) + 1));
+		brand = has_kernel_module(zone.brand) ? zone.brand : NATIVE_BRAND_NAME;
+		return (copy_out(buf, len, brand, strlen(brand) + 1));
 	default:
 		errno = EINVAL;
 		return (-1);

@@ -176,6 +176,14 @@ describe('the platform through ffi', () => {
       assert.throws(() => platform.zoneName(id), { code: 'EINVAL' });
     });
 
+    it('have the native brand in the kernel, whatever they are, unless it has a module for theirs', () => {
+      for (const brand of ['joyent', 'joyent-minimal', 'builder', 'kvm', 'bhyve']) {
+        node.addZone(brand, brand);
+        const id = node.emulation.zoneStatus(brand, STATUS.initialized, 0);
+        assert.strictEqual(zoneBrandById(node.root, id), 'native');
+      }
+    });
+
     it('get an id that was not used recently', () => {
       node.addZone('alpha');
       const ids = Array.from({ length: 5 }, () => {

@@ -114,7 +114,7 @@ const CHECKS: readonly Check[] = [
   ),
   probed(
     'kernel-zones',
-    'every running zone is in the index, same brand and id',
+    'every running zone is in the index, same id, its brand or native',
     'zoneadm list -cv',
   ),
   probed(
