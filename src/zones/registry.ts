@@ -171,6 +171,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   private apply(event: ZoneEvent): void {
     this.emit('event', event);
+    if (event.kind === 'changed' && event.newstate === 'free') {
+      // The last reference to a run is gone, a credential of a socket of ours for one: that may be long after the next
+      // run began. `uninitialized` came before it, and before any next run (zone.c, zone_destroy, zone_free).
+      return;
+    }
     this.safetyNet.onEvent(event);
     const { zonename } = event;
     const zone = this.zones.get(zonename);

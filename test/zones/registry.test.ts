@@ -289,6 +289,43 @@ describe('the registry', () => {
       assert.deepStrictEqual(moves, ['halted']);
     });
 
+    it('lets a zone run whose run before is freed late', async () => {
+      await zoned.create('alpha');
+      await zoned.boot('alpha');
+      const served = serve();
+      await served.registry.start();
+      const moves: string[] = [];
+      served.registry.on('moved', (zone) => moves.push(zone.state));
+      zoned.faults.set({ name: 'events.late-free', value: 0, zonename: null });
+      await zoned.halt('alpha');
+      let newest = '';
+      served.registry.on('event', (event) => {
+        newest = event.kind === 'changed' ? event.newstate : event.kind;
+      });
+      await zoned.boot('alpha');
+      await eventually(() => newest === 'free');
+      assert.deepStrictEqual(served.states, { alpha: 'running' });
+      assert.strictEqual(moves.at(-1), 'running');
+      assert.strictEqual(await answer('alpha'), 'joyent');
+      assert.strictEqual(await served.reconcile(), 0);
+    });
+
+    it('takes the states of the index for what they are, which userland publishes', async () => {
+      await zoned.create('alpha');
+      const served = serve();
+      await served.registry.start();
+      await zoned.kernel.indexed('alpha', 'installed', 'incomplete');
+      await zoned.kernel.indexed('alpha', 'incomplete', 'configured');
+      // A zone that nobody announced.
+      await zoned.withLostEvents(() => zoned.create('beta'));
+      await zoned.kernel.indexed('beta', 'incomplete', 'installed');
+      await become(served, { alpha: 'halted', beta: 'halted' });
+      await zoned.kernel.indexed('alpha', 'incomplete', 'installed');
+      await zoned.boot('alpha');
+      await become(served, { alpha: 'running', beta: 'halted' });
+      assert.strictEqual(await served.reconcile(), 0);
+    });
+
     it('gives a zone that is created again under its name a new link, once the old one is closed', async () => {
       await zoned.create('alpha');
       const { released, release } = gate();
