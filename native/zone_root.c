@@ -243,6 +243,11 @@ serve(const request_t *request)
 	} else if (strcmp(request->command, "dial") == 0) {
 		err = (fd = dial(&walk, request, &fault)) < 0 ? -1 : 0;
 	} else if (strcmp(request->command, "stat") == 0) {
+		/*
+		 * The lofs is held for as long as the walk takes. A zoneadmd that unmounts it just then gets EBUSY, is
+		 * refused by force, and is through two seconds later (vplat.c, unmount_filesystems): so this is asked
+		 * for running zones only, and once a minute.
+		 */
 		err = walk_to(&walk, request->root, request->path, WALK_DIRECTORY, &fault);
 	} else if (strcmp(request->command, "mount") == 0) {
 		err = mount_into(&walk, request, &fault);

@@ -20,6 +20,8 @@ import type { Zone } from './zone';
 const NS_PER_MS = 1_000_000n;
 /** A state that was published is set by then. */
 const SETTLED_MS = 250;
+/** On a node that works the first list takes less by far. One whose ping is lost is waited for without end. */
+const FIRST_LIST_MS = 5000;
 
 export interface RegistryOptions extends ReconcileOptions {
   readonly events: ZoneEvents;
@@ -74,7 +76,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
       log.warn({ count }, 'zone events were lost, listing all zones');
       this.safetyNet.lost();
     });
-    const facts = await events.start();
+    const waiting = setTimeout(() => {
+      const text = 'no list of zones yet: the event channel of the platform does not answer';
+      log.warn({}, text);
+    }, FIRST_LIST_MS).unref();
+    const facts = await events.start().finally(() => clearTimeout(waiting));
     // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
     // Guests of running zones may be asking already; the others ask when they boot.
     const runs = (zone: ZoneFacts): boolean => phaseOf(zone.state) !== 'halted';

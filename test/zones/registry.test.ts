@@ -118,6 +118,27 @@ describe('the registry', () => {
       assert.strictEqual(served.registry.size, 4);
     });
 
+    it('says so where the event channel does not answer', async () => {
+      await zoned.create('alpha');
+      const { released, release } = gate();
+      const served = serve({
+        subscription: (real) => ({
+          ...real,
+          exitCritical: async () => {
+            await released;
+            return real.exitCritical();
+          },
+        }),
+      });
+      const text = 'no list of zones yet: the event channel of the platform does not answer';
+      const starting = served.registry.start();
+      await eventually(() => served.logged.records(text).length > 0, 'the record', 20_000);
+      assert.deepStrictEqual(served.states, {});
+      release();
+      await starting;
+      assert.deepStrictEqual(served.states, { alpha: 'halted' });
+    });
+
     it('misses no change during the first snapshot', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
