@@ -7,9 +7,10 @@
  *                                              v
  *                                     'ready' (the snapshot) --> ZoneEvent, ZoneEvent, ...
  *
- * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event,
- * and a change in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. 'lost' says that events
- * are missing; whoever listens must list the zones again. Usable alone: see tools/zone-events.
+ * The snapshot and the events after it leave no gap but one: while it is taken the platform drops events, and a change
+ * in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. What libzonecfg drops between its ping and the
+ * end of the section it tells nobody (zn_cb): the reconcile finds it. 'lost' says that events are missing; whoever
+ * listens must list the zones again. Usable alone: see tools/zone-events.
  *
  * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in
  * slices: thousands of zones never stall the requests of one. It is made for the first snapshot, and for
@@ -23,7 +24,7 @@ import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../pla
 
 /**
  * How long the first snapshot may wait for a time without events. A node that boots its zones just now has
- * none for minutes, and while the critical section is held the kernel keeps every event of every zone.
+ * none for minutes, and while the critical section is held libzonecfg drops every event of every zone (zn_cb).
  */
 const LONGEST_SNAPSHOT_MS = 2000;
 
