@@ -9,6 +9,7 @@
 #define	_GNU_SOURCE
 #include "illumos.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -103,7 +104,28 @@ resolve(const node_t *node, const char *dir, char *into)
 	return (n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0);
 }
 
-/* EBUSY as on the platform: something is mounted at `dir`, or this very directory is. */
+/*
+ * Whether this process has the directory open, or stands in it. The platform refuses to mount over one that anybody
+ * holds (lofs_vfsops.c, lo_mount); of other processes it is not known here.
+ */
+static int
+holds(const struct stat *dir)
+{
+	DIR *fds = opendir("/proc/self/fd");
+	struct dirent *entry;
+	struct stat st;
+	int found = stat(".", &st) == 0 && st.st_dev == dir->st_dev && st.st_ino == dir->st_ino;
+
+	while (fds != NULL && !found && (entry = readdir(fds)) != NULL) {
+		found = entry->d_name[0] != '.' && fstat(atoi(entry->d_name), &st) == 0 &&
+		    st.st_dev == dir->st_dev && st.st_ino == dir->st_ino;
+	}
+	if (fds != NULL)
+		(void) closedir(fds);
+	return (found);
+}
+
+/* EBUSY as on the platform: something is mounted at `dir`, this very directory is, or it is held. */
 static int
 check_ends(const char *special, const char *dir, int flags, dev_t *dev)
 {
@@ -116,7 +138,7 @@ check_ends(const char *special, const char *dir, int flags, dev_t *dev)
 	*dev = from.st_dev;
 	if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
 		return (-EBUSY);
-	return ((flags & ILLUMOS_MS_OVERLAY) == 0 && is_mount_root(dir) ? -EBUSY : 0);
+	return ((flags & ILLUMOS_MS_OVERLAY) == 0 && (is_mount_root(dir) || holds(&to)) ? -EBUSY : 0);
 }
 
 /* A copy of the tree gets its attributes while it is nowhere yet, and is attached complete. */

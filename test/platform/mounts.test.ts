@@ -187,6 +187,19 @@ describe('the mount of a socket directory', () => {
       });
     });
 
+    it('is not mounted over a directory that the process itself is in', async () => {
+      mkdirSync(mountPoint);
+      const cwd = process.cwd();
+      process.chdir(mountPoint);
+      try {
+        assert.throws(() => mountLofs(node.root, directory, mountPoint, 'ro'), { code: 'EBUSY' });
+      } finally {
+        process.chdir(cwd);
+      }
+      await root.mount(directory, '/.zonecontrol');
+      assert.strictEqual(table.isMounted(mountPoint), true);
+    });
+
     it('is not unmounted while somebody is in it', async () => {
       await root.mount(directory, '/.zonecontrol');
       const cwd = process.cwd();
