@@ -187,7 +187,7 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
 /**
  * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
  * is running, as its init may run already. Undefined where the kernel gives the zone's id to nobody who asks by
- * name: below `ready` (zone.c, zone_lookup), and once it is dead.
+ * name: below `ready` (zone.c, zone_lookup).
  */
 export function stateOf(status: string | undefined): ZoneState | undefined {
   switch (status) {
@@ -201,6 +201,7 @@ export function stateOf(status: string | undefined): ZoneState | undefined {
       return 'shutting_down';
     case 'down':
     case 'dying':
+    case 'dead':
       return 'down';
     default:
       return undefined;
