@@ -300,8 +300,9 @@ connection_undelivered(const sockets_t *sockets, int32_t id)
 }
 
 /*
- * POLLHUP is set when both directions are shut down: unix_poll of Linux's net/unix/af_unix.c after the
- * peer's unix_release_sock; strpoll of illumos' os/streamio.c (STRHUP) after tl's ordinary release.
+ * POLLHUP needs both directions at their end, so a peer that only ended its own keeps its connection: unix_poll of
+ * Linux's net/unix/af_unix.c; sotpi_poll of illumos' socktpi.c, which wants SS_CANTRCVMORE and SS_CANTSENDMORE (the
+ * second is what so_unix_close of a peer that closes brings about).
  */
 int
 connection_gone(const sockets_t *sockets, int32_t id)

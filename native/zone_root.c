@@ -48,10 +48,8 @@
 
 #if defined(__sun)
 #define	OPTIONSTR	MS_OPTIONSTR
-#define	FORCE		MS_FORCE
 #else
 #define	OPTIONSTR	ILLUMOS_MS_OPTIONSTR
-#define	FORCE		ILLUMOS_MS_FORCE
 #endif
 
 #define	REQUEST_FD	4
@@ -63,6 +61,9 @@
 #define	CONNECT_MS	2000
 /* Whether a zone may be mounted into was asked before; later than this the answer may be another. */
 #define	MOUNT_WITHIN_NS	500000000LL
+/* Who stats a path holds a mount for a moment. Together less than the time after which we count as hung. */
+#define	UNMOUNT_TRIES	5
+#define	UNMOUNT_WAIT_MS	40
 
 typedef struct request {
 	const char *command;
@@ -209,6 +210,24 @@ mount_into(walk_t *walk, const request_t *request, fault_t *fault)
 	return (err);
 }
 
+/*
+ * The path is one that the table has. The platform takes it for that mount without looking it up (umount.c,
+ * umount2): no link of the zone leads elsewhere. Never by force, which a lofs refuses; and it is busy while anybody
+ * holds a file of it (lofs_vfsops.c, lo_unmount).
+ */
+static int
+unmount(const char *path, fault_t *fault)
+{
+	int tries;
+
+	for (tries = 1; umount2(path, 0) != 0; tries++) {
+		if (errno != EBUSY || tries == UNMOUNT_TRIES)
+			return (walk_failed(fault, errno, "umount2", 0));
+		(void) poll(NULL, 0, UNMOUNT_WAIT_MS);
+	}
+	return (0);
+}
+
 static void
 serve(const request_t *request)
 {
@@ -224,15 +243,16 @@ serve(const request_t *request)
 	} else if (strcmp(request->command, "dial") == 0) {
 		err = (fd = dial(&walk, request, &fault)) < 0 ? -1 : 0;
 	} else if (strcmp(request->command, "stat") == 0) {
+		/*
+		 * The lofs is held for as long as the walk takes. A zoneadmd that unmounts it just then gets EBUSY, is
+		 * refused by force, and is through two seconds later (vplat.c, unmount_filesystems): so this is asked
+		 * for running zones only, and once a minute.
+		 */
 		err = walk_to(&walk, request->root, request->path, WALK_DIRECTORY, &fault);
 	} else if (strcmp(request->command, "mount") == 0) {
 		err = mount_into(&walk, request, &fault);
 	} else if (strcmp(request->command, "unmount") == 0) {
-		/*
-		 * The path is one that the table has. The platform takes it for that mount without looking it up
-		 * (umount.c, umount2): no link of the zone leads elsewhere.
-		 */
-		err = umount2(request->path, FORCE) == 0 ? 0 : walk_failed(&fault, errno, "umount2", 0);
+		err = unmount(request->path, &fault);
 	} else {
 		(void) walk_failed(&fault, ENOSYS, request->command, 0);
 	}

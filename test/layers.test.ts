@@ -73,9 +73,11 @@ const NAMES: readonly { readonly word: RegExp; readonly files: RegExp }[] = [
   // A system call on a path below a zone's root may hang for ever: only child processes make one.
   { word: /\/root\b/, files: /^platform\/zone-root$/ },
   { word: /\/\.zonecontrol\b/, files: /^platform\/paths$/ },
-  // Mounts are made where paths below a zone's root may be named. Preflight unmounts what a killed run left in
-  // its own scratch directory, which is no zone's.
-  { word: /\.umount\(/, files: /^tools\/preflight\/child$/ },
+  // A mount that is in the wrong place is taken away, and what preflight mounted in its own scratch directory.
+  {
+    word: /\.unmount\(/,
+    files: /^(zones\/socket-mount|tools\/preflight\/(preflight|socket-probes))$/,
+  },
   // A name for log records and the mount table, used only where no file is opened.
   {
     word: /\bnameOf\(/,

@@ -73,6 +73,12 @@ typedef struct emul_costs {
 
 EMUL_EXPORT void emul_costs(emul_costs_t *costs);
 
+/*
+ * Unmounts what the table has at `dir`; who still uses it keeps it, but it is out of the tree. -EINVAL where nothing is
+ * mounted: it leaves the table then.
+ */
+EMUL_EXPORT int emul_unmount(const char *root, const char *dir);
+
 /* Unmounts whatever this or an earlier run left mounted below the root. *count: how many. */
 EMUL_EXPORT int emul_unmount_all(const char *root, uint32_t *count);
 

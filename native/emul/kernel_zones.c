@@ -41,7 +41,7 @@ read_record(const char *name, zoneid_t id, zone_record_t *zone)
 	return (err);
 }
 
-/* zone_lookup (uts/common/os/zone.c): a zone has a name for others from ready on, and until it is dead. */
+/* zone_lookup (uts/common/os/zone.c): a zone has a name for others from ready on, until zone_destroy is done. */
 zoneid_t
 getzoneidbyname(const char *name)
 {
@@ -50,7 +50,7 @@ getzoneidbyname(const char *name)
 	if (name == NULL)
 		return (GLOBAL_ZONEID);
 	if (read_record(name, 0, &zone) != 0 || zone.status < ZONE_IS_READY ||
-	    zone.status >= ZONE_IS_DEAD) {
+	    zone.status > ZONE_IS_DEAD) {
 		errno = EINVAL;
 		return (-1);
 	}
@@ -66,10 +66,22 @@ copy_out(void *buf, size_t len, const void *value, size_t size)
 	return ((ssize_t)size);
 }
 
+/*
+ * A zone has the native brand until zoneadmd says another (zone.c, zone_create), and it says only what has a module for
+ * the kernel (cmd/zoneadmd/vplat.c, vplat_create): of SmartOS' brands lx alone (lib/brand/<brand>/zone/config.xml,
+ * <modname>).
+ */
+static int
+has_kernel_module(const char *brand)
+{
+	return (strcmp(brand, "lx") == 0);
+}
+
 ssize_t
 zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
 {
 	zone_record_t zone;
+	const char *brand;
 
 	if (read_record(NULL, id, &zone) != 0) {
 		errno = EINVAL;
@@ -87,7 +99,8 @@ zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
 	case ZONE_ATTR_INITPID:
 		return (copy_out(buf, len, &zone.initpid, sizeof (zone.initpid)));
 	case ZONE_ATTR_BRAND:
-		return (copy_out(buf, len, zone.brand, strlen(zone.brand) + 1));
+		brand = has_kernel_module(zone.brand) ? zone.brand : NATIVE_BRAND_NAME;
+		return (copy_out(buf, len, brand, strlen(brand) + 1));
 	default:
 		errno = EINVAL;
 		return (-1);
@@ -102,7 +115,8 @@ getzonenamebyid(zoneid_t id, char *buf, size_t len)
 
 /*
  * zone_list (uts/common/os/zone.c) goes through zone_active and asks for no status: a zone is there from
- * zone_create, before it is ready, until zone_destroy has seen it dead.
+ * zone_create, before it is ready, until zone_destroy is done: a dead one is there while anything but a credential refers
+ * to it.
  */
 int
 zone_list(zoneid_t *ids, unsigned int *count)
@@ -138,7 +152,7 @@ zone_list(zoneid_t *ids, unsigned int *count)
 	if (room > 0 && ids != NULL)
 		ids[0] = GLOBAL_ZONEID;
 	for (id = MIN_USERZONEID; id <= MAX_ZONEID; id++) {
-		if (status[id] < ZONE_IS_INITIALIZED || status[id] >= ZONE_IS_DEAD)
+		if (status[id] < ZONE_IS_INITIALIZED || status[id] > ZONE_IS_DEAD)
 			continue;
 		if (found < room && ids != NULL)
 			ids[found] = id;

@@ -3,14 +3,17 @@
  *
  * The names shadow libc's inside of this library, so the kernel is called by number. Any thread may
  * call; the node is locked meanwhile. A mount is made read-only before it is attached: no zone can write through it at any time. Without
- * the privilege the kernel refuses and so do these: nothing is ever pretended.
+ * the privilege the kernel refuses and so do these: nothing is ever pretended. simcn's own tear-down, which must not
+ * wait for anybody, is in unmount_all.c.
  */
 #define	_GNU_SOURCE
 #include "illumos.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,12 +74,62 @@ format_options(unsigned int attributes, char *buf, size_t len)
 	    attributes & MOUNT_ATTR_NOEXEC ? "noexec" : "exec");
 }
 
-/* EBUSY as on the platform: something is mounted at `dir`, or this very directory is. */
+static int
+is_mount_root(const char *dir)
+{
+	struct statx stx;
+
+	return (statx(AT_FDCWD, dir, AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &stx) == 0 &&
+	    (stx.stx_attributes & stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0);
+}
+
+/*
+ * The path as the table has it: domount (uts/common/fs/vfs.c) resolves it with every link. The node's root
+ * stands for `/`, so it is named as the node was.
+ */
+static int
+resolve(const node_t *node, const char *dir, char *into)
+{
+	char real[PATH_MAX], root[PATH_MAX];
+	size_t len;
+	int n;
+
+	if (realpath(dir, real) == NULL || realpath(node->root, root) == NULL)
+		return (-errno);
+	len = strcmp(root, "/") == 0 ? 0 : strlen(root);
+	if (strncmp(real, root, len) == 0 && real[len] == '/')
+		n = snprintf(into, PATH_MAX, "%s%s", len == 0 ? "" : node->root, real + len);
+	else
+		n = snprintf(into, PATH_MAX, "%s", real);
+	return (n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0);
+}
+
+/*
+ * Whether this process has the directory open, or stands in it. The platform refuses to mount over one that anybody
+ * holds (lofs_vfsops.c, lo_mount); of other processes it is not known here.
+ */
+static int
+holds(const struct stat *dir)
+{
+	DIR *fds = opendir("/proc/self/fd");
+	struct dirent *entry;
+	struct stat st;
+	int found = stat(".", &st) == 0 && st.st_dev == dir->st_dev && st.st_ino == dir->st_ino;
+
+	while (fds != NULL && !found && (entry = readdir(fds)) != NULL) {
+		found = entry->d_name[0] != '.' && fstat(atoi(entry->d_name), &st) == 0 &&
+		    st.st_dev == dir->st_dev && st.st_ino == dir->st_ino;
+	}
+	if (fds != NULL)
+		(void) closedir(fds);
+	return (found);
+}
+
+/* EBUSY as on the platform: something is mounted at `dir`, this very directory is, or it is held. */
 static int
 check_ends(const char *special, const char *dir, int flags, dev_t *dev)
 {
 	struct stat from, to;
-	struct statx stx;
 
 	if (stat(special, &from) != 0 || stat(dir, &to) != 0)
 		return (-errno);
@@ -85,11 +138,7 @@ check_ends(const char *special, const char *dir, int flags, dev_t *dev)
 	*dev = from.st_dev;
 	if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
 		return (-EBUSY);
-	if ((flags & ILLUMOS_MS_OVERLAY) == 0 &&
-	    statx(AT_FDCWD, dir, AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &stx) == 0 &&
-	    (stx.stx_attributes & stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0)
-		return (-EBUSY);
-	return (0);
+	return ((flags & ILLUMOS_MS_OVERLAY) == 0 && (is_mount_root(dir) || holds(&to)) ? -EBUSY : 0);
 }
 
 /* A copy of the tree gets its attributes while it is nowhere yet, and is attached complete. */
@@ -139,13 +188,14 @@ static int
 mount_lofs(node_t *node, const char *special, const char *dir, int flags, char *options,
     size_t len)
 {
-	char name[ZONENAME_MAX];
+	char name[ZONENAME_MAX], point[PATH_MAX];
 	unsigned int attributes;
 	dev_t dev = 0;
 	int err;
 
 	if ((err = parse_options(options, &attributes)) != 0 ||
-	    (err = check_ends(special, dir, flags, &dev)) != 0)
+	    (err = check_ends(special, dir, flags, &dev)) != 0 ||
+	    (err = resolve(node, dir, point)) != 0)
 		return (err);
 	err = bind_mount(special, dir, attributes);
 	if (err == -ENOSYS)
@@ -153,8 +203,8 @@ mount_lofs(node_t *node, const char *special, const char *dir, int flags, char *
 	if (err != 0)
 		return (err);
 	format_options(attributes, options, len);
-	err = mnttab_add(node->root, special, dir, options,
-	    node_zone_of_path(node, dir, name) == 0 ? name : NULL, dev);
+	err = mnttab_add(node->root, special, point, options,
+	    node_zone_of_path(node, point, name) == 0 ? name : NULL, dev);
 	if (err != 0)
 		(void) syscall(SYS_umount2, dir, LINUX_MNT_DETACH);
 	return (err);
@@ -189,23 +239,37 @@ mount(const char *special, const char *dir, int flags, ...)
 	return (err == 0 ? 0 : -1);
 }
 
+/*
+ * A lofs is never unmounted by force, and not at all while somebody is in it (lofs_vfsops.c, lo_unmount). With
+ * the node's lock held.
+ */
+static int
+unmount_lofs(node_t *node, const char *dir, int flags)
+{
+	char point[PATH_MAX];
+	int failed, err = resolve(node, dir, point);
+
+	if (err != 0)
+		return (err);
+	if ((flags & ILLUMOS_MS_FORCE) != 0 && is_mount_root(dir))
+		return (-ENOTSUP);
+	if (syscall(SYS_umount2, dir, 0) != 0)
+		err = -errno;
+	/* EINVAL: somebody has unmounted it past this library, and the table does not know. */
+	if (err != 0 && err != -EINVAL)
+		return (err);
+	failed = mnttab_remove(node->root, point);
+	return (err == 0 ? failed : err);
+}
+
 int
 umount2(const char *dir, int flags)
 {
 	node_t *node;
 	int err;
 
-	if ((err = node_lock(&node, NULL)) == 0) {
-		if (syscall(SYS_umount2, dir, flags & ILLUMOS_MS_FORCE ? LINUX_MNT_DETACH : 0) != 0)
-			err = -errno;
-		/* EINVAL: somebody has unmounted it past this library, and the table does not know. */
-		if (err == 0 || err == -EINVAL) {
-			int failed = mnttab_remove(node->root, dir);
-
-			err = err == 0 ? failed : err;
-		}
-		err = node_unlock(node, err);
-	}
+	if ((err = node_lock(&node, NULL)) == 0)
+		err = node_unlock(node, unmount_lofs(node, dir, flags));
 	errno = -err;
 	return (err == 0 ? 0 : -1);
 }

@@ -2,13 +2,13 @@
  * Who listens to the channel of zone state changes: zonecfg_notify_*, with the platform's signatures.
  *
  *            enter                exit: a ping goes to the end of our own queue
- *   open ------------> held --------------------> pinged ---- ping seen, no event before it --> open
+ *   open ------------> held --------------------> pinged ---- ping seen, and no event since enter --> open
  *     ^ func runs       |  ^                          |
  *     +----- abort -----+  +-- ping seen, but events came before it: exit returns 1
  *
- * The mutex is held from enter to exit or abort, by one thread, and while func runs. The reader thread
- * takes it for each message, so in `held` it stands still and in `pinged` it drops events: they are
- * what exit's 1 stands for.
+ * `owner` is held from enter to exit or abort, by one thread; `mutex` while func runs and for each change of the
+ * section. But in `open` the reader thread drops events, as zn_cb does (libzonecfg.c): they are what exit's 1 stands
+ * for, and abort says nothing of them.
  */
 #define	_GNU_SOURCE
 #include <assert.h>
@@ -36,12 +36,13 @@ typedef struct subscriber {
 	zonecfg_notify_func_t func;
 	void *arg;
 	pthread_t reader;
+	pthread_mutex_t owner;
 	pthread_mutex_t mutex;
 	pthread_cond_t moved;
 	enum section section;
 	uint64_t ping_sent;
 	uint64_t ping_seen;
-	/* Events that `pinged` dropped. */
+	/* Events that were dropped since enter, or since exit returned 1. */
 	unsigned int missed;
 	int dirfd;
 	/* Where events come in. */
@@ -92,7 +93,7 @@ handle(subscriber_t *s, channel_message_t *m)
 {
 	if (m->kind == CHANNEL_PING) {
 		s->ping_seen = m->serial;
-	} else if (s->section == SECTION_PINGED) {
+	} else if (s->section != SECTION_OPEN) {
 		s->missed++;
 	} else {
 		m->zonename[sizeof (m->zonename) - 1] = '\0';
@@ -148,6 +149,7 @@ subscriber_free(subscriber_t *s)
 	close_fd(s->dirfd);
 	(void) pthread_cond_destroy(&s->moved);
 	(void) pthread_mutex_destroy(&s->mutex);
+	(void) pthread_mutex_destroy(&s->owner);
 	(void) atomic_fetch_sub(&subscribers, 1);
 	free(s);
 }
@@ -183,8 +185,9 @@ zonecfg_notify_bind(zonecfg_notify_func_t func, void *arg)
 	/* A thread that leaves a section it did not enter is a bug to stop at, not to live with. */
 	(void) pthread_mutexattr_init(&attr);
 	(void) pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
-	(void) pthread_mutex_init(&s->mutex, &attr);
+	(void) pthread_mutex_init(&s->owner, &attr);
 	(void) pthread_mutexattr_destroy(&attr);
+	(void) pthread_mutex_init(&s->mutex, NULL);
 	(void) pthread_cond_init(&s->moved, NULL);
 	if (atomic_fetch_add(&subscribers, 1) >= MAX_SUBSCRIBERS)
 		goto bail;
@@ -224,24 +227,36 @@ zonecfg_notify_unbind(void *p)
 	subscriber_free(s);
 }
 
+/* With the mutex held. What was dropped before is forgotten. */
+static void
+section_set(subscriber_t *s, enum section section)
+{
+	s->section = section;
+	s->missed = 0;
+}
+
 void
 zonecfg_notify_critical_enter(void *p)
 {
 	subscriber_t *s = p;
-	int err = pthread_mutex_lock(&s->mutex);
+	int err = pthread_mutex_lock(&s->owner);
 
 	assert(err == 0 && s->section == SECTION_OPEN);
 	(void) err;
-	s->section = SECTION_HELD;
+	(void) pthread_mutex_lock(&s->mutex);
+	section_set(s, SECTION_HELD);
+	(void) pthread_mutex_unlock(&s->mutex);
 }
 
+/* With both mutexes held, which it releases. */
 static void
 section_leave(subscriber_t *s)
 {
 	int err;
 
-	s->section = SECTION_OPEN;
-	err = pthread_mutex_unlock(&s->mutex);
+	section_set(s, SECTION_OPEN);
+	(void) pthread_mutex_unlock(&s->mutex);
+	err = pthread_mutex_unlock(&s->owner);
 	assert(err == 0);
 	(void) err;
 }
@@ -254,9 +269,9 @@ zonecfg_notify_critical_exit(void *p)
 	int sent = 0;
 
 	assert(s->section == SECTION_HELD);
+	(void) pthread_mutex_lock(&s->mutex);
 	s->section = SECTION_PINGED;
 	s->ping_sent++;
-	s->missed = 0;
 	while (s->ping_seen != s->ping_sent) {
 		if (!sent) {
 			sent = send(s->pingfd, &ping, sizeof (ping), MSG_DONTWAIT) == sizeof (ping);
@@ -270,7 +285,8 @@ zonecfg_notify_critical_exit(void *p)
 		(void) pthread_cond_wait(&s->moved, &s->mutex);
 	}
 	if (s->missed > 0) {
-		s->section = SECTION_HELD;
+		section_set(s, SECTION_HELD);
+		(void) pthread_mutex_unlock(&s->mutex);
 		return (1);
 	}
 	section_leave(s);
@@ -283,5 +299,6 @@ zonecfg_notify_critical_abort(void *p)
 	subscriber_t *s = p;
 
 	assert(s->section == SECTION_HELD);
+	(void) pthread_mutex_lock(&s->mutex);
 	section_leave(s);
 }

@@ -1,6 +1,7 @@
 /*
- * The end of a simulated node's mounts: emul_unmount_all. What is mounted is what the kernel says, not
- * what the node's table says: an earlier run may have been killed between the two.
+ * The end of a simulated node's mounts: emul_unmount of one, emul_unmount_all of all. Unlike the platform's umount2
+ * (lofs.c) they wait for nobody who uses a mount. What is mounted is what the kernel says, not what the node's table
+ * says: an earlier run may have been killed between the two.
  */
 #define	_GNU_SOURCE
 #include <errno.h>
@@ -12,6 +13,7 @@
 
 #include "emul.h"
 #include "lofs.h"
+#include "mnttab.h"
 #include "node.h"
 
 static int
@@ -101,6 +103,20 @@ clear_table(const char *root)
 	}
 	/* A node that never booted has no table. */
 	return (err == -ENOENT ? 0 : err);
+}
+
+int
+emul_unmount(const char *root, const char *dir)
+{
+	node_t *node;
+	int failed, err;
+
+	if ((err = node_lock(&node, root)) != 0)
+		return (err);
+	err = unmount(dir);
+	/* What is not mounted any more leaves the table too. */
+	failed = err == 0 || err == -EINVAL ? mnttab_remove(node->root, dir) : 0;
+	return (node_unlock(node, err == 0 ? failed : err));
 }
 
 int

@@ -18,7 +18,6 @@ export const ZONENAME_MAX = 64;
 /** Longest path with its NUL. */
 export const MAXPATHLEN = 1024;
 
-export const MS_FORCE = 0x400;
 export const ZONE_ATTR_STATUS = 3;
 export const ZONE_ATTR_BRAND = 11;
 export const Z_OK = 0;
@@ -79,7 +78,6 @@ const kernel = once(() =>
     zone_list: ['int', ['pointer', 'pointer']],
     zone_getattr: ['int64', ['int', 'int', 'pointer', 'size_t']],
     getzoneidbyname: ['int', ['string']],
-    umount2: ['int', ['string', 'int']],
   }),
 );
 

@@ -12,7 +12,7 @@ import { loadAddon } from './addon';
 export type FileStat = Uint32Array;
 
 /** 32-bit numbers of a FileStat. */
-export const STAT_MEMBERS = 14;
+const STAT_MEMBERS = 14;
 
 /** By number, as native/file_replace.h has them. */
 const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');

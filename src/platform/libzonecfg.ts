@@ -14,7 +14,6 @@ import {
   lastError,
   MAXPATHLEN,
   memory,
-  MS_FORCE,
   onRoot,
   readString,
   Z_OK,
@@ -120,11 +119,6 @@ export function openPlatform(root: string) {
       const entry = readZoneIndex(zoneIndex).find(zonename);
       return entry && factsOf(entry, libzonecfg, liveState(root, zonename));
     },
-    umount: (dir: string, force: boolean): void => {
-      if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
-        throw lastError('umount2', dir);
-      }
-    },
     /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
     peer: (fd: number): PeerCredential => {
       onRoot(root);
@@ -185,7 +179,7 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
 /**
  * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone is running, as
  * its init may run already. The others have none, as the kernel gives the zone's id to nobody who asks by name: below
- * `ready` (zone.c, zone_lookup), and once it is dead.
+ * `ready` (zone.c, zone_lookup).
  */
 const STATES: ReadonlyMap<string | undefined, ZoneState> = new Map([
   ['ready', 'ready'],
@@ -195,6 +189,7 @@ const STATES: ReadonlyMap<string | undefined, ZoneState> = new Map([
   ['empty', 'shutting_down'],
   ['down', 'down'],
   ['dying', 'down'],
+  ['dead', 'down'],
 ]);
 
 /** Undefined for a status in which a zone has no state. */

@@ -2,12 +2,12 @@
  * The table of mounts in force (/etc/mnttab): what is mounted where, as far as no zone has to be asked.
  *
  * Paths are of this machine, root included, as the table has them. On illumos the table is the kernel's own
- * list and reading it touches no file system that it names; an entry has the path that mount(2) was given.
+ * list and reading it touches no file system that it names. An entry has what was mounted as mount(2) was given it,
+ * and the mount point with all links resolved (vfs.c, domount).
  */
 import { readFileSync } from 'node:fs';
 import { systemError } from '../lib/errors';
-import { loadAddon } from './addon';
-import { sameStat, STAT_MEMBERS } from './files';
+import { openStat, sameStat, type FileStat } from './files';
 
 /** One line of the mount table. */
 export interface MountEntry {
@@ -50,9 +50,9 @@ export function parseMnttab(text: string): MountEntry[] {
 
 /** The table, read again only when the file changed: thousands of zones ask at once. */
 export class MountTable {
-  /** As of the last read, and as it is now. */
-  private readonly read = new Uint32Array(STAT_MEMBERS);
-  private readonly found = new Uint32Array(STAT_MEMBERS);
+  private readonly stat = openStat();
+  /** As of the last read. */
+  private read: FileStat | null = null;
   private byMountPoint: ReadonlyMap<string, MountEntry> = new Map();
   private bySpecial: ReadonlyMap<string, MountEntry> = new Map();
 
@@ -72,7 +72,8 @@ export class MountTable {
   }
 
   private refresh(): void {
-    if (loadAddon().stat(this.path, this.found) === 0 && sameStat(this.found, this.read)) {
+    const found = this.stat(this.path);
+    if (found !== null && this.read !== null && sameStat(found, this.read)) {
       return;
     }
     let text: string;
@@ -85,6 +86,6 @@ export class MountTable {
     // The last one wins: what is mounted on top of all before.
     this.byMountPoint = new Map(entries.map((entry) => [entry.mountPoint, entry]));
     this.bySpecial = new Map(entries.map((entry) => [entry.special, entry]));
-    this.read.set(this.found);
+    this.read = found?.slice() ?? null;
   }
 }

@@ -19,9 +19,10 @@ export function letHeapGrow(): void {
 }
 
 /**
- * Ends the process here and now: no handler runs, nothing is written out. `process.exit` waits for each
- * thread of the pool; one that waits for a hung disk may never be done, and the service could neither be
- * stopped nor started anew.
+ * Ends the process here and now: no handler runs, nothing is written out. `process.exit` waits until each thread of
+ * the pool is done. The kernel waits as well, but only for a thread in a call that no signal ends, as one on a hung
+ * disk: before that returns no descriptor is closed and no lock released (exit.c, proc_exit, exitlwps), so an agent
+ * that is started meanwhile finds the node's lock held.
  */
 export function exitAtOnce(code: number): never {
   // Only where NODE_V8_COVERAGE is set: a test run wants to know what ran.

@@ -339,9 +339,20 @@ export class ZoneRoot {
     await this.#ask('mount', path, special);
   }
 
-  /** @param mountPoint as the mount table has it */
-  async unmount(mountPoint: string): Promise<void> {
-    await this.#ask('unmount', mountPoint);
+  /**
+   * Rejects with EBUSY while somebody has a file of it open: a lofs cannot be unmounted by force.
+   * @param mountPoint as the mount table has it
+   */
+  async unmount(mountPoint: string, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#ask('unmount', mountPoint, '', signal);
+    } catch (err) {
+      if (!(err instanceof SystemError)) {
+        throw err;
+      }
+      const detail = err.code === 'EBUSY' ? 'somebody has a file of it open' : '';
+      throw new SystemError(err.call, mountPoint, err.code, detail);
+    }
   }
 
   async #ask(

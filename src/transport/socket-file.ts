@@ -45,6 +45,8 @@ export const ROOT_ONLY: SocketModes = { directory: 0o700, socket: 0o600 };
 /** Every user can connect, and then the peer is checked; an lx program needs both bits of the file. */
 export const WITH_READERS: SocketModes = { directory: 0o711, socket: 0o666 };
 
+const PARENT_MODE = 0o755;
+
 let bound = 0;
 const stat = openStat();
 /** Off a compute node the agent may run as a user, who cannot chown to root. */
@@ -140,8 +142,8 @@ function prepare(path: string, modes: SocketModes): string {
   checkSocketPath(own);
   let stats = attempt('lstat', directory, () => lstatSync(directory, { throwIfNoEntry: false }));
   if (stats === undefined) {
-    const { directory: mode } = modes;
-    attempt('mkdir', directory, () => mkdirSync(directory, { recursive: true, mode }));
+    makeParent(dirname(directory));
+    attempt('mkdir', directory, () => mkdirSync(directory, { mode: modes.directory }));
     stats = attempt('lstat', directory, () => lstatSync(directory));
   }
   if (!stats.isDirectory()) {
@@ -150,6 +152,15 @@ function prepare(path: string, modes: SocketModes): string {
   }
   protect(directory, stats, modes.directory);
   return own;
+}
+
+/** /var/zonecontrol is everybody's to enter, as svc-zones makes it; only the directories in it are root's alone. */
+function makeParent(parent: string): void {
+  attempt('mkdir', parent, () => {
+    if (mkdirSync(parent, { recursive: true, mode: PARENT_MODE }) !== undefined) {
+      chmodSync(parent, PARENT_MODE);
+    }
+  });
 }
 
 /** Gives the socket its mode, owner and real name. */

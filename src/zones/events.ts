@@ -7,8 +7,9 @@
  *                                              v
  *                                     'ready' (the snapshot) --> 'data', 'data', ...
  *
- * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event, and a change in
- * that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. Usable alone: see tools/zone-events.
+ * The snapshot and the events after it leave no gap but one: while it is taken the platform drops events, and a change
+ * in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. What libzonecfg drops between its ping and the
+ * end of the section it tells nobody (zn_cb): the reconcile finds it. Usable alone: see tools/zone-events.
  *
  * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in slices:
  * thousands of zones never stall the requests of one.
@@ -20,8 +21,8 @@ import { factsOf, type Platform, type ZoneFacts } from '../platform/libzonecfg';
 import { bindZoneEvents, type ZoneSubscription } from '../platform/zone-events';
 
 /**
- * A node that boots its zones just now has no time without events for minutes, and while the critical section is held the
- * kernel keeps every event of every zone.
+ * A node that boots its zones just now has no time without events for minutes, and while the critical section is held
+ * libzonecfg drops every event of every zone (zn_cb).
  */
 const LONGEST_SNAPSHOT_MS = 2000;
 

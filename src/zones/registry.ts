@@ -19,6 +19,8 @@ import type { Zone } from './zone';
 const NS_PER_MS = 1_000_000n;
 /** A state that was published is set after this. */
 const SETTLED_MS = 250;
+/** On a node that works the first list takes less by far. One whose ping is lost is waited for without end. */
+const FIRST_LIST_MS = 5000;
 
 export interface RegistryOptions extends ReconcileOptions {
   readonly events: ZoneEvents;
@@ -71,7 +73,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
       log.warn({ count }, 'zone events were lost, listing all zones');
       this.safetyNet.lost();
     });
-    const facts = await events.start();
+    const waiting = setTimeout(() => {
+      const text = 'no list of zones yet: the event channel of the platform does not answer';
+      log.warn({}, text);
+    }, FIRST_LIST_MS).unref();
+    const facts = await events.start().finally(() => clearTimeout(waiting));
     // Guests of running zones may be asking already; the others ask when they boot.
     const runs = (zone: ZoneFacts): boolean => phaseOf(zone.state) !== 'halted';
     const running = facts.filter(runs);
@@ -167,6 +173,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   private apply(event: RawZoneEvent): void {
     this.emit('event', event);
+    if (event.newstate === 'free') {
+      // The last reference to a run is gone, a credential of a socket of ours for one: that may be long after the next
+      // run began. `uninitialized` came before it, and before any next run (zone.c, zone_destroy, zone_free).
+      return;
+    }
     this.safetyNet.onEvent(event);
     const { zonename, newstate, oldstate } = event;
     const zone = this.zones.get(zonename);

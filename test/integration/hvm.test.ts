@@ -5,6 +5,7 @@ import assert from 'node:assert';
 import { mkdirSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { own, ownString, type JsonObject } from '../../src/metadata/vm-data';
+import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/zone-events';
 import { ask } from '../../tools/simcn/control';
 import { Ttyb } from '../../tools/simcn/ttyb';
 import { bestMs } from '../support/best-of';
@@ -190,6 +191,25 @@ describe('an HVM guest on a node', function () {
     const reported = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
     assert.ok(reported.length <= 8, JSON.stringify(reported));
     assert.ok(!reported.some((msg) => msg?.startsWith('another program')));
+  });
+
+  it('keeps its connection where its run before is freed late', async () => {
+    let freed = false;
+    const onEvent = ({ zonename, newstate }: RawZoneEvent): void => {
+      freed ||= zonename === BHYVE && newstate === 'free';
+    };
+    const events = bindZoneEvents(onEvent, () => undefined, { root: node.root });
+    await fault('events.late-free=1000', BHYVE);
+    await ask(node.root, 'reboot', { uuid: BHYVE, guest: false });
+    await served(BHYVE);
+    const connections = portConnections(zoneroot(BHYVE));
+    await eventually(() => freed, 'the event');
+    await events.close();
+    // The agent has acted on it when it has acted on one that came later.
+    await ask(node.root, 'reboot', { uuid: VICTIM, guest: false });
+    await served(VICTIM);
+    assert.deepStrictEqual(portConnections(zoneroot(BHYVE)), connections);
+    await served(BHYVE);
   });
 
   it('of kvm keeps its connection through a warm reboot', async () => {

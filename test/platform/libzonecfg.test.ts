@@ -36,7 +36,7 @@ const STATE_OF: readonly (readonly [keyof typeof STATUS, string])[] = [
   ['empty', 'shutting_down'],
   ['down', 'down'],
   ['dying', 'down'],
-  ['dead', 'installed'],
+  ['dead', 'down'],
 ];
 
 describe('the platform through ffi', () => {
@@ -159,30 +159,40 @@ describe('the platform through ffi', () => {
           node.emulation.zoneStatus('alpha', STATUS[status], 0);
         }
         assert.strictEqual(zoneState(node.root, 'alpha'), state);
+        assert.strictEqual(node.platform.zoneFacts('alpha')?.state, state);
+        const live = node.platform.liveZones().get('alpha')?.state;
+        assert.strictEqual(live, status === 'initialized' ? undefined : state);
         assert.strictEqual(zoneStatus(node.root, id), status);
       });
     }
 
-    it('have an id at once, and are found by name from ready to dying', () => {
+    it('have an id at once, and are found by name from ready until they are free', () => {
       node.addZone('alpha', 'lx');
       const { platform, emulation, root } = node;
       assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
       const id = emulation.zoneStatus('alpha', STATUS.initialized, 0);
       assert.deepStrictEqual(zoneIds(root), [0, id]);
       assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
-      for (const status of [STATUS.ready, STATUS.dying]) {
+      for (const status of [STATUS.ready, STATUS.dying, STATUS.dead]) {
         emulation.zoneStatus('alpha', status, 0);
         assert.deepStrictEqual(zoneIds(root), [0, id]);
         assert.strictEqual(zoneIdByName(root, 'alpha'), id);
       }
       assert.strictEqual(platform.zoneName(id), 'alpha');
       assert.strictEqual(zoneBrandById(root, id), 'lx');
-      emulation.zoneStatus('alpha', STATUS.dead, 0);
+      emulation.zoneStatus('alpha', STATUS.free, 0);
       assert.deepStrictEqual(zoneIds(root), [0]);
       assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
-      emulation.zoneStatus('alpha', STATUS.free, 0);
       assert.strictEqual(zoneState(root, 'alpha'), 'installed');
       assert.throws(() => platform.zoneName(id), { code: 'EINVAL' });
+    });
+
+    it('have the native brand in the kernel, whatever they are, unless it has a module for theirs', () => {
+      for (const brand of ['joyent', 'joyent-minimal', 'builder', 'kvm', 'bhyve']) {
+        node.addZone(brand, brand);
+        const id = node.emulation.zoneStatus(brand, STATUS.initialized, 0);
+        assert.strictEqual(zoneBrandById(node.root, id), 'native');
+      }
     });
 
     it('get an id that was not used recently', () => {
@@ -245,7 +255,6 @@ describe('the platform through ffi', () => {
       message: 'zone_get_state(nobody): Z_NO_ZONE',
     });
     assert.throws(() => platform.zoneName(9999), { message: 'getzonenamebyid(9999): EINVAL' });
-    assert.throws(() => platform.umount(join(root, 'nowhere'), false), { code: 'ENOENT' });
     assert.throws(() => platform.peer(999_999), { call: 'getpeerucred', code: 'EBADF' });
   });
 

@@ -12,7 +12,10 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { constants } from 'node:os';
 import { join } from 'node:path';
+import { errno, Library } from 'ffi-napi';
+import { EMULATION_PATH } from '../../src/platform/ffi';
 import { MountTable, parseMnttab } from '../../src/platform/mounts';
 import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
 import { makeNode, type EmulatedNode } from '../support/emulated-node';
@@ -184,20 +187,56 @@ describe('the mount of a socket directory', () => {
       });
     });
 
-    it('can be unmounted by force while it is in use', async () => {
+    it('is not mounted over a directory that the process itself is in', async () => {
+      mkdirSync(mountPoint);
+      const cwd = process.cwd();
+      process.chdir(mountPoint);
+      try {
+        assert.throws(() => mountLofs(node.root, directory, mountPoint, 'ro'), { code: 'EBUSY' });
+      } finally {
+        process.chdir(cwd);
+      }
+      await root.mount(directory, '/.zonecontrol');
+      assert.strictEqual(table.isMounted(mountPoint), true);
+    });
+
+    it('is not unmounted while somebody is in it', async () => {
       await root.mount(directory, '/.zonecontrol');
       const cwd = process.cwd();
       process.chdir(mountPoint);
       try {
-        assert.throws(() => node.platform.umount(mountPoint, false), { code: 'EBUSY' });
-        await root.unmount(table.mountOf(directory)?.mountPoint ?? '');
+        await assert.rejects(root.unmount(mountPoint), {
+          subject: mountPoint,
+          message: `umount2(${mountPoint}): EBUSY: somebody has a file of it open`,
+        });
+        assert.strictEqual(table.isMounted(mountPoint), true);
       } finally {
         process.chdir(cwd);
       }
+      await root.unmount(table.mountOf(directory)?.mountPoint ?? '');
       assert.strictEqual(table.isMounted(mountPoint), false);
       assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
       assert.deepStrictEqual(mountOptionsOf(mountPoint), []);
       await assert.rejects(root.unmount(mountPoint), { call: 'umount2', code: 'EINVAL' });
+    });
+
+    it('is never unmounted by force, whoever asks for it', async () => {
+      await root.mount(directory, '/.zonecontrol');
+      const MS_FORCE = 0x400;
+      const library = Library(EMULATION_PATH, { umount2: ['int', ['string', 'int']] });
+      assert.strictEqual(library.umount2(mountPoint, MS_FORCE), -1);
+      assert.strictEqual(errno(), constants.errno.ENOTSUP);
+      assert.strictEqual(table.isMounted(mountPoint), true);
+    });
+
+    it('is in the table with the path that links lead to, as the platform resolves it', async () => {
+      symlinkSync('zones', node.paths.host('/link'));
+      mkdirSync(mountPoint);
+      const named = node.paths.host('/link/alpha/root/.zonecontrol');
+      mountLofs(node.root, directory, named, 'ro');
+      assert.strictEqual(table.mountOf(directory)?.mountPoint, mountPoint);
+      await root.unmount(named);
+      assert.strictEqual(table.mountOf(directory), undefined);
     });
 
     it('works at paths with blanks', async () => {

@@ -25,10 +25,12 @@ const MDATACTL = join(__dirname, '..', '..', 'tools', 'mdatactl', 'main.js');
 export const OS_ZONE = zonenameOf(1);
 export const HVM_ZONE = zonenameOf(2);
 export const HALTED_ZONE = zonenameOf(3);
+export const LX_ZONE = zonenameOf(4);
 const VMS = [
   vmObject(OS_ZONE),
   vmObject(HVM_ZONE, { brand: 'bhyve' }),
   vmObject(HALTED_ZONE, { zone_state: 'installed', state: 'stopped' }),
+  vmObject(LX_ZONE, { brand: 'lx' }),
 ];
 export const INDEX = '/etc/zones/index';
 
@@ -56,7 +58,9 @@ export class PreflightNode {
 
   static async start(): Promise<PreflightNode> {
     const started = new PreflightNode(await SimNode.start({ vms: VMS }));
-    chmodSync(started.directory, 0o700);
+    for (const zonename of [OS_ZONE, LX_ZONE]) {
+      chmodSync(started.path(`/var/zonecontrol/${zonename}`), 0o700);
+    }
     for (const { zonename, brand } of VMS) {
       // A node of today has seven fields in its index.
       started.change(

@@ -71,7 +71,7 @@ export class ZonedNode {
   }
 
   halt(zonename: string): Promise<void> {
-    return this.move(zonename, 'shutting_down', 'down', 'dying', 'free');
+    return this.move(zonename, 'shutting_down', 'down', 'dying', 'dead', 'free');
   }
 
   async destroy(zonename: string): Promise<void> {

@@ -12,6 +12,7 @@ import { HangingFileSystems, whyNoHangingFs } from '../support/hanging-fs';
 import { describeWhere } from '../support/pending';
 import {
   HALTED_ZONE,
+  LX_ZONE,
   HVM_ZONE,
   INDEX,
   lineOf,
@@ -112,7 +113,7 @@ describeWhere(
         check: 'zone-index',
         fault: 'a zone has no brand',
         verdict: 'warn',
-        seen: /1 of 3 zones have no brand/,
+        seen: /1 of 4 zones have no brand/,
         make: () =>
           node.change(
             INDEX,
@@ -134,11 +135,11 @@ describeWhere(
         check: 'kernel-zones',
         fault: 'a running zone has another brand in the index',
         verdict: 'fail',
-        seen: new RegExp(`${OS_ZONE} is joyent-minimal, lx in the index`),
+        seen: new RegExp(`${LX_ZONE} is lx, joyent in the index`),
         make: () =>
           node.change(
             INDEX,
-            lineOf(OS_ZONE, (f) => [...f.slice(0, 4), 'lx', ...f.slice(5)]),
+            lineOf(LX_ZONE, (f) => [...f.slice(0, 4), 'joyent', ...f.slice(5)]),
           ),
       },
       {

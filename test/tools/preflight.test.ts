@@ -3,6 +3,7 @@
  * each check finds is in preflight-checks.test.ts.
  */
 import assert from 'node:assert';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -118,17 +119,50 @@ describeWhere(
       assert.deepStrictEqual(node.traces(), before);
     });
 
-    it('says that something stays where it cannot be unmounted, and removes it the next time', async () => {
+    /** A process that works in the mount of a run. */
+    async function enterMount() {
+      const [point = ''] = node.mounts().filter((path) => path.includes('.preflight.'));
+      const inside = spawn('sleep', ['1000'], { cwd: point, stdio: 'ignore' });
+      await once(inside, 'spawn');
+      const leave = async (): Promise<void> => {
+        inside.kill();
+        await once(inside, 'exit');
+      };
+      return { point, scratch: point.slice(0, point.indexOf('/lofs/')), leave };
+    }
+
+    it('warns of what an earlier run left and cannot be unmounted, and removes it the next time', async () => {
       const before = node.traces();
       const { child } = await node.runInMount();
       child.kill('SIGKILL');
       await once(child, 'exit');
-      // The probe that it started waits on, so that the mount stays.
-      node.calls.fail('umount', 'EBUSY', '/root/at$');
-      const { checks } = await node.report(node.calls.prefix, 'node');
       node.calls.clear();
-      const failed = checks.filter(({ verdict }) => verdict === 'fail').map(({ name }) => name);
-      assert.deepStrictEqual(failed, ['scratch']);
+      const { point, scratch, leave } = await enterMount();
+      const { checks } = await node.report([], 'lofs');
+      await leave();
+      assert.deepStrictEqual(
+        checks.map(({ name, verdict }) => `${name} ${verdict}`),
+        ['scratch warn', 'lofs ok'],
+      );
+      const [{ seen, remedy } = { seen: '', remedy: '' }] = checks;
+      assert.match(seen, /\/root\/at stays mounted: .*EBUSY/);
+      assert.strictEqual(remedy, `fuser -c ${point}; umount ${point}; rm -r ${scratch}`);
+      await node.report([], 'node');
+      assert.deepStrictEqual(node.traces(), before);
+    });
+
+    it('fails where its own mount stays, and says how to remove it', async () => {
+      const before = node.traces();
+      const { child, stdout } = await node.runInMount();
+      const { point, scratch, leave } = await enterMount();
+      child.kill('SIGTERM');
+      await once(child, 'close');
+      node.calls.clear();
+      await leave();
+      const { checks } = JSON.parse(stdout()) as PreflightReport;
+      const found = checks.find(({ name }) => name === 'scratch');
+      assert.strictEqual(found?.verdict, 'fail');
+      assert.strictEqual(found.remedy, `fuser -c ${point}; umount ${point}; rm -r ${scratch}`);
       await node.report([], 'node');
       assert.deepStrictEqual(node.traces(), before);
     });

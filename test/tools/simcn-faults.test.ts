@@ -80,8 +80,25 @@ describe('simcn: events and faults', function () {
     const fresh = '00000000-0000-4000-8000-000000000001';
     await node.ok(['create', '--boot'], JSON.stringify({ uuid: fresh }));
     await node.ok(['destroy', fresh]);
-    await eventually(() => eventsOf(fresh).length === 12, 'all events');
-    assert.deepStrictEqual(eventsOf(fresh), ['configured<', ...BOOT, ...HALT, '<configured']);
+    const expected = [
+      ...['configured<', 'incomplete<configured', 'installed<incomplete', ...BOOT],
+      ...[...HALT, 'incomplete<installed', 'configured<incomplete', '<configured'],
+    ];
+    await eventually(() => eventsOf(fresh).length === expected.length, 'all events');
+    assert.deepStrictEqual(eventsOf(fresh), expected);
+    // Those of the index come from userland, which has no zone id.
+    const byZoneadm = events.filter((e) => e.zonename === fresh && e.zoneid === -1);
+    assert.strictEqual(byZoneadm.length, 6);
+  });
+
+  it('frees a zone with the id of the run before, after the next one runs', async () => {
+    await node.ok(['fault', 'events.late-free=100', '--zone', ZONE]);
+    await node.ok(['reboot', ZONE]);
+    await eventually(() => eventsOf(ZONE).length === HALT.length + BOOT.length, 'events');
+    assert.deepStrictEqual(eventsOf(ZONE), [...HALT.slice(0, -1), ...BOOT, 'free<uninitialized']);
+    const [first, last] = [events.at(0), events.at(-1)];
+    assert.strictEqual(last?.zoneid, first?.zoneid);
+    assert.notStrictEqual(last?.zoneid, events.at(-2)?.zoneid);
   });
 
   it('loses the events of one zone, while the zone moves and others are published', async () => {

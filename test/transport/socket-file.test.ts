@@ -52,6 +52,19 @@ describe('the file of a socket', () => {
     assert.deepStrictEqual(readdirSync(root), ['zone']);
   });
 
+  it('is in a directory for root alone, and that in one for everybody, whatever the umask', () => {
+    path = join(root, 'zonecontrol', 'zone', 'metadata.sock');
+    const before = process.umask(0o077);
+    try {
+      bind();
+    } finally {
+      process.umask(before);
+    }
+    const modeOf = (name: string): number => lstatSync(join(root, name)).mode & 0o7777;
+    assert.strictEqual(modeOf('zonecontrol'), 0o755);
+    assert.strictEqual(modeOf('zonecontrol/zone'), 0o700);
+  });
+
   it('is not created when the temporary name cannot be removed, which the error names', () => {
     const left = next(bind());
     mkdirSync(left);

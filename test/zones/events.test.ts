@@ -97,7 +97,8 @@ describe('zone events', () => {
       'alpha changed running>shutting_down',
       'alpha changed shutting_down>shutting_down',
       'alpha changed shutting_down>shutting_down',
-      'alpha changed shutting_down>free',
+      'alpha changed shutting_down>uninitialized',
+      'alpha changed uninitialized>free',
       'alpha deleted',
     ]);
     assert(whens.every((when) => when >= from && when < from + 60_000_000_000n));

@@ -118,6 +118,27 @@ describe('the registry', () => {
       assert.strictEqual(served.registry.size, 4);
     });
 
+    it('says so where the event channel does not answer', async () => {
+      await zoned.create('alpha');
+      const { released, release } = gate();
+      const served = serve({
+        subscription: (real) => ({
+          ...real,
+          exitCritical: async () => {
+            await released;
+            return real.exitCritical();
+          },
+        }),
+      });
+      const text = 'no list of zones yet: the event channel of the platform does not answer';
+      const starting = served.registry.start();
+      await eventually(() => served.logged.records(text).length > 0, 'the record', 20_000);
+      assert.deepStrictEqual(served.states, {});
+      release();
+      await starting;
+      assert.deepStrictEqual(served.states, { alpha: 'halted' });
+    });
+
     it('misses no change during the first snapshot', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
@@ -287,6 +308,43 @@ describe('the registry', () => {
       await zoned.move('alpha', 'shutting_down');
       await become(served, { alpha: 'halted' });
       assert.deepStrictEqual(moves, ['halted']);
+    });
+
+    it('lets a zone run whose run before is freed late', async () => {
+      await zoned.create('alpha');
+      await zoned.boot('alpha');
+      const served = serve();
+      await served.registry.start();
+      const moves: string[] = [];
+      served.registry.on('moved', (zone) => moves.push(zone.state));
+      zoned.faults.set({ name: 'events.late-free', value: 0, zonename: null });
+      await zoned.halt('alpha');
+      let newest = '';
+      served.registry.on('event', ({ newstate }) => {
+        newest = newstate;
+      });
+      await zoned.boot('alpha');
+      await eventually(() => newest === 'free');
+      assert.deepStrictEqual(served.states, { alpha: 'running' });
+      assert.strictEqual(moves.at(-1), 'running');
+      assert.strictEqual(await answer('alpha'), 'joyent');
+      assert.strictEqual(await served.reconcile(), 0);
+    });
+
+    it('takes the states of the index for what they are, which userland publishes', async () => {
+      await zoned.create('alpha');
+      const served = serve();
+      await served.registry.start();
+      await zoned.kernel.indexed('alpha', 'installed', 'incomplete');
+      await zoned.kernel.indexed('alpha', 'incomplete', 'configured');
+      // A zone that nobody announced.
+      await zoned.withLostEvents(() => zoned.create('beta'));
+      await zoned.kernel.indexed('beta', 'incomplete', 'installed');
+      await become(served, { alpha: 'halted', beta: 'halted' });
+      await zoned.kernel.indexed('alpha', 'incomplete', 'installed');
+      await zoned.boot('alpha');
+      await become(served, { alpha: 'running', beta: 'halted' });
+      assert.strictEqual(await served.reconcile(), 0);
     });
 
     it('gives a zone that is created again under its name a new link, once the old one is closed', async () => {

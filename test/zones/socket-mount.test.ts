@@ -217,12 +217,12 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       return mount;
     };
     const goingDown = await running();
-    node.platform.umount(mountPoint, true);
+    node.emulation.unmount(mountPoint);
     await goingDown.check();
     assert.strictEqual(goingDown.lastCheck(), 'another');
     goingDown.moved('halted');
     const mount = await running();
-    node.platform.umount(mountPoint, true);
+    node.emulation.unmount(mountPoint);
     await mount.check();
     assert.strictEqual(warnings(), 0);
     await eventually(() => warnings() > 0, 'the record', 5000);

@@ -6,7 +6,6 @@
  *   node child.js as UID DIRECTORY PATH         connects as that user; prints its pid and the outcome: `connected`,
  *                                               or the errno's name
  *   node child.js try-lock PATH                 prints whether the lock is free
- *   node child.js unmount ROOT PATH              unmounts by force
  *
  * Nothing native is loaded before a probe asks for it, so that what does not load is named too.
  */
@@ -25,12 +24,6 @@ async function main([command = '', ...operands]: readonly string[]): Promise<unk
       return connectAs(operands);
     case 'try-lock':
       return tryLock(operands);
-    case 'unmount': {
-      const { openPlatform } = await import('../../src/platform/libzonecfg.js');
-      const [root = '', path = ''] = operands;
-      openPlatform(root).umount(path, true);
-      return ok('unmounted');
-    }
     default: {
       const name = PROBES.find((probe) => probe === command);
       return name === undefined ? fail(`no probe is named ${command}`) : probe(name, operands);

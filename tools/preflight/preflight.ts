@@ -6,8 +6,8 @@
  *                            in this process  each in a child process (child.ts)
  *
  * Needs no daemon. Always true: a check is over within its limit and the run within 30 s; the failure
- * of one stops no other; nothing stays behind, also when the run is aborted. What a run that was killed
- * left behind is removed by the next one. Files inside zones are checked in child processes only: a zone's
+ * of one stops no other; nothing stays behind, also when the run is aborted, or the report says what and how
+ * to remove it. What a run that was killed left behind is removed by the next one. Files inside zones are checked in child processes only: a zone's
  * file system that never answers blocks nobody.
  */
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
@@ -17,8 +17,10 @@ import { codeOf, messageOf, systemError } from '../../src/lib/errors';
 import { run } from '../../src/platform/exec';
 import { parseMnttab } from '../../src/platform/mounts';
 import { Paths } from '../../src/platform/paths';
+import { ZoneRoots } from '../../src/platform/zone-root';
 import {
   fail,
+  ok,
   parseFinding,
   type Finding,
   type PreflightCheck,
@@ -67,12 +69,14 @@ interface Check {
 const CHECK_MS = 10_000;
 /** Of the whole run; a check that is not over then has failed. */
 const RUN_MS = 27_000;
-/** What is removed in the end is removed within this, or reported. */
+/** Each mount is unmounted within this, or reported. */
 const UNDO_MS = 2500;
 const AT_ONCE = 4;
 const PREFIX = '.preflight.';
 /** The name of the check that all others work within. */
 const SCRATCH = 'scratch';
+const IN_THE_WAY =
+  'become root; what is in the way: ls -la /var/zonecontrol; grep preflight /etc/mnttab';
 const PROGRAM = join(__dirname, 'child.js');
 
 /** Probes that write nothing. */
@@ -110,7 +114,7 @@ const CHECKS: readonly Check[] = [
   ),
   probed(
     'kernel-zones',
-    'every running zone is in the index, same brand and id',
+    'every running zone is in the index, same id, its brand or native',
     'zoneadm list -cv',
   ),
   probed(
@@ -212,22 +216,22 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     directory: join(paths.zonecontrol, `${PREFIX}${process.pid}`),
     lock: paths.host(`/var/run/${PREFIX}${process.pid}.lock`),
   };
-  const unprepared = await prepare(paths, scratch);
+  const earlier = await removeLeftovers(paths, null);
+  const unprepared = await prepare(scratch);
   const wanted = CHECKS.filter(({ name }) => options.only?.includes(name) ?? true);
   const context = contextOf(options, paths, unprepared === null ? scratch : null, over.signal);
   const checks = await runChecks(wanted, context);
   clearTimeout(timer);
   options.signal?.removeEventListener('abort', end);
   const left = await removeLeftovers(paths, `${PREFIX}${process.pid}`);
-  const fault = unprepared ?? left;
-  const remedy =
-    'become root; what is in the way: ls -la /var/zonecontrol; grep preflight /etc/mnttab';
+  const { verdict, seen, remedy } =
+    unprepared ?? left ?? earlier ?? ok('made, and removed in the end');
   const made: PreflightCheck = {
     name: SCRATCH,
-    verdict: fault === null ? 'ok' : 'fail',
+    verdict,
     expected: 'a directory below /var/zonecontrol, made and removed',
-    seen: fault ?? 'made, and removed in the end',
-    remedy: fault === null ? '' : remedy,
+    seen,
+    remedy: verdict === 'ok' ? '' : (remedy ?? IN_THE_WAY),
   };
   const isWanted = made.verdict !== 'ok' || (options.only?.includes(made.name) ?? true);
   return {
@@ -237,17 +241,13 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
 }
 
 /** @returns null, or why the scratch directory could not be made */
-async function prepare(paths: Paths, { directory }: Ground): Promise<string | null> {
-  const left = await removeLeftovers(paths, null);
-  if (left !== null) {
-    return left;
-  }
+async function prepare({ directory }: Ground): Promise<Finding | null> {
   try {
     await mkdir(directory, { mode: 0o700 });
     await chmod(directory, 0o700);
     return null;
   } catch (err) {
-    return `${directory} cannot be made: ${codeOf(err)}`;
+    return fail(`${directory} cannot be made: ${codeOf(err)}`);
   }
 }
 
@@ -351,25 +351,27 @@ async function within(finding: Promise<Finding>, signal: AbortSignal): Promise<F
 }
 
 /**
- * Unmounts and removes what a run made: one by its name, or all whose process is gone.
- * @returns null, or what could not be removed and why
+ * Unmounts and removes what a run made: our own by its name, or all whose process is gone.
+ * @returns null, or what stays; what an earlier run left is in nobody's way
  */
-async function removeLeftovers(paths: Paths, one: string | null): Promise<string | null> {
+async function removeLeftovers(paths: Paths, own: string | null): Promise<Finding | null> {
+  const verdict = own === null ? 'warn' : 'fail';
+  let stays: Finding | null = null;
   try {
-    const names = one === null ? await namesIn(paths.zonecontrol) : [one];
-    for (const name of names.filter((each) => one !== null || isLeftover(each))) {
-      await unmountBelow(paths, join(paths.zonecontrol, name));
-      await rm(join(paths.zonecontrol, name), { recursive: true, force: true });
+    const names = own === null ? (await namesIn(paths.zonecontrol)).filter(isLeftover) : [own];
+    for (const name of names) {
+      const left = await removeScratch(paths, join(paths.zonecontrol, name));
+      stays ??= left === null ? null : { verdict, ...left };
     }
     const run = paths.host('/var/run');
     for (const name of await namesIn(run)) {
-      if (one === null ? isLeftover(name) : name.startsWith(`${one}.lock`)) {
+      if (own === null ? isLeftover(name) : name.startsWith(`${own}.lock`)) {
         await rm(join(run, name), { force: true });
       }
     }
-    return null;
+    return stays;
   } catch (err) {
-    return messageOf(err);
+    return stays ?? { verdict, seen: messageOf(err) };
   }
 }
 
@@ -395,16 +397,40 @@ function isLeftover(name: string): boolean {
   }
 }
 
-/** Before anything is removed recursively: nothing may be mounted there. */
-async function unmountBelow(paths: Paths, directory: string): Promise<void> {
+/** Nothing is removed recursively while something is mounted there. @returns what stays */
+async function removeScratch(
+  paths: Paths,
+  directory: string,
+): Promise<Omit<Finding, 'verdict'> | null> {
   const table = await readFile(paths.mnttab, 'utf8').catch((err: unknown) => {
     throw systemError('read', paths.mnttab, err);
   });
   const points = parseMnttab(table).map(({ mountPoint }) => mountPoint);
   for (const point of points.filter((each) => each.startsWith(`${directory}/`)).reverse()) {
-    // In a child: a mount that does not come off must not block us.
-    const argv = [process.execPath, PROGRAM, 'unmount', paths.root, point];
-    await run(argv, { timeoutMs: UNDO_MS, env: ownEnvironment() });
+    try {
+      await unmount(paths.root, directory, point);
+    } catch (err) {
+      return {
+        seen: `${point} stays mounted: ${messageOf(err)}`,
+        remedy: `fuser -c ${point}; umount ${point}; rm -r ${directory}`,
+      };
+    }
+  }
+  await rm(directory, { recursive: true, force: true });
+  return null;
+}
+
+/** By a process of its own (platform/zone-root.ts): a mount that does not come off must not block us. */
+async function unmount(root: string, directory: string, point: string): Promise<void> {
+  const roots = new ZoneRoots(root);
+  const over = new AbortController();
+  // Keeps this process alive as well: the other one does not.
+  const timer = setTimeout(() => over.abort(), UNDO_MS);
+  try {
+    await roots.of(directory).unmount(point, over.signal);
+  } finally {
+    clearTimeout(timer);
+    roots.stop();
   }
 }
 

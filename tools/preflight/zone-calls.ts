@@ -48,6 +48,7 @@ export function zoneStatus(root: string, zoneid: number): (typeof ZONE_STATUSES)
   return name;
 }
 
+/** `native` for a brand that has no module in the kernel: vplat.c, vplat_create. */
 export function zoneBrandById(root: string, zoneid: number): string {
   return readString(attribute(root, zoneid, ZONE_ATTR_BRAND, MAXPATHLEN));
 }

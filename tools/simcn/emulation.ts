@@ -20,6 +20,7 @@ const emulated = once(() =>
     emul_zone_status: ['int', ['string', 'string', 'int', 'int', 'pointer']],
     emul_publish: ['int', ['string', 'string']],
     emul_costs: ['void', ['pointer']],
+    emul_unmount: ['int', ['string', 'string']],
     emul_unmount_all: ['int', ['string', 'pointer']],
     mount: ['int', ['string', 'string', 'int', 'string', 'uint64', 'int', 'pointer', 'int']],
   }),
@@ -73,6 +74,8 @@ export interface Emulation {
   ): Promise<void>;
   /** What this process has asked libzonecfg for so far, by simcn or the agent. */
   costs(): LibraryCosts;
+  /** Unmounts what the mount table has there, whoever uses it. EINVAL where it is not mounted (any more). */
+  unmount(mountPoint: string): void;
   /** Unmounts what is mounted below the root. @returns how many */
   unmountAll(): number;
 }
@@ -112,6 +115,9 @@ export function openEmulation(root: string): Emulation {
         indexLines: Number(costs.readBigUInt64LE(0)),
         documents: Number(costs.readBigUInt64LE(8)),
       };
+    },
+    unmount: (mountPoint) => {
+      check('emul_unmount', mountPoint, library.emul_unmount(at, cString(mountPoint)));
     },
     unmountAll: () => {
       const count = memory(4);

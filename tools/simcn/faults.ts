@@ -12,6 +12,7 @@ type ValueKind = 'none' | 'ms' | 'count' | 'optional';
 export const FAULTS = {
   'events.drop': 'none',
   'events.delay': 'ms',
+  'events.late-free': 'ms',
   'vminfod.down': 'none',
   'vminfod.freeze': 'none',
   'vminfod.delay': 'ms',

@@ -65,6 +65,7 @@ export class Injector {
     switch (name) {
       case 'events.drop':
       case 'events.delay':
+      case 'events.late-free':
       case 'vmadm.hang':
       case 'vmadm.fail':
         return '';

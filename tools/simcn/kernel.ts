@@ -9,12 +9,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { ZONE_STATUSES } from '../../src/platform/ffi';
-import type { Platform } from '../../src/platform/libzonecfg';
 import type { Emulation } from './emulation';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import type { Paths } from '../../src/platform/paths';
 import type { FaultTable } from './faults';
-import type { VmStore } from './store';
+import type { IndexState, VmStore } from './store';
 
 /** The kernel's zone_status_t. `free` is seen in events and in the table only. */
 export type KernelStatus = (typeof ZONE_STATUSES)[number] | 'free';
@@ -49,6 +48,8 @@ export class Kernel {
   private readonly faults: FaultTable;
   /** The last late event of each zone: later ones stay behind it. */
   private readonly late = new Map<string, Promise<void>>();
+  /** Zones that are dead, by name, whose `free` comes so long after their next run has begun. */
+  private readonly deathrow = new Map<string, { readonly zoneid: number; readonly ms: number }>();
 
   constructor(emulation: Emulation, faults: FaultTable) {
     this.emulation = emulation;
@@ -65,11 +66,30 @@ export class Kernel {
       this.emulation.zoneStatus(zonename, STATUSES.indexOf(status), pid);
     // A zone that is being made has its id before; `uninitialized` only tells the id of another.
     const zoneid = change(to === 'initialized' ? to : 'uninitialized');
-    await this.publish(zonename, zoneid, EVENT_NAMES[to], EVENT_NAMES[from]);
+    const lateFree = this.faults.of('events.late-free', zonename);
+    if (to === 'free' && lateFree !== undefined) {
+      this.deathrow.set(zonename, { zoneid, ms: lateFree.value });
+    } else {
+      await this.publish(zonename, zoneid, EVENT_NAMES[to], EVENT_NAMES[from]);
+    }
     if (to !== 'initialized') {
       change(to);
     }
+    const before = to === 'running' ? this.deathrow.get(zonename) : undefined;
+    if (before !== undefined) {
+      this.deathrow.delete(zonename);
+      const publish = () => this.publish(zonename, before.zoneid, 'free', EVENT_NAMES.dead);
+      // Nobody waits for it, nor for its failure.
+      delay(before.ms)
+        .then(publish)
+        .catch(() => undefined);
+    }
     return zoneid;
+  }
+
+  /** zoneadm wrote a state into the index (libzonecfg.c, zone_set_state): published by userland, and after it. */
+  async indexed(zonename: string, from: IndexState, to: IndexState): Promise<void> {
+    await this.publish(zonename, NO_ZONEID, to, from);
   }
 
   async configured(zonename: string): Promise<void> {
@@ -127,7 +147,7 @@ export interface VmFeed {
 
 export interface Machine {
   readonly paths: Paths;
-  readonly platform: Platform;
+  readonly emulation: Emulation;
   readonly kernel: Kernel;
   readonly store: VmStore;
   readonly feed: VmFeed;

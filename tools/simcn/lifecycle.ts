@@ -63,14 +63,14 @@ export class Lifecycle {
       this.changed(zone);
       return;
     }
-    this.index(zone, 'incomplete');
+    await this.index(zone, 'incomplete');
     const disk = new ZoneDisk(this.machine.paths, zone);
     await disk.make();
     writeConfig(disk.config, config);
     zone.config = readConfig(disk.config);
     zone.newborn = false;
     if (until === 'installed') {
-      this.index(zone, 'installed');
+      await this.index(zone, 'installed');
     }
     this.changed(zone);
   }
@@ -214,11 +214,11 @@ export class Lifecycle {
       await this.halt(zone);
     }
     if (zone.indexState !== 'configured') {
-      this.index(zone, 'incomplete');
+      await this.index(zone, 'incomplete');
       // What the uninstall script of the joyent brands does.
       rmSync(this.machine.paths.zoneDirectory(zone.zonename), { recursive: true, force: true });
       new ZoneDisk(this.machine.paths, zone).remove();
-      this.index(zone, 'configured');
+      await this.index(zone, 'configured');
     }
     this.emulation.zoneDelete(zone.zonename);
     this.machine.store.remove(zone.zonename);
@@ -232,9 +232,11 @@ export class Lifecycle {
     this.machine.feed.modified(zone.vm());
   }
 
-  private index(zone: Zone, state: IndexState): void {
+  private async index(zone: Zone, state: IndexState): Promise<void> {
+    const before = zone.indexState;
     this.emulation.zoneIndexState(zone.zonename, INDEX_STATES[state]);
     zone.indexState = state;
+    await this.machine.kernel.indexed(zone.zonename, before, state);
   }
 
   private async move(zone: Zone, to: KernelStatus, tell = true): Promise<void> {

@@ -44,6 +44,7 @@ DIR.
 
 Faults:
   events.drop  events.delay=MS       state changes that get lost, or come late
+  events.late-free=MS                a run's last comes so long after the next runs
   vminfod.down  vminfod.freeze  vminfod.delay=MS  vminfod.garbage
   vmadm.hang=MS  vmadm.fail
 with --zone UUID:

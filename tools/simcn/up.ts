@@ -12,7 +12,6 @@ import { isAbsolute, resolve } from 'node:path';
 import { z } from 'zod';
 
 import { describeError, messageOf, RemediedError } from '../../src/lib/errors';
-import { openPlatform } from '../../src/platform/libzonecfg';
 import { tryLock } from '../../src/platform/lock';
 import { openEmulation } from './emulation';
 import { Paths } from '../../src/platform/paths';
@@ -72,7 +71,6 @@ export async function bringUp(
   // Whatever the umask: the agent's sockets are reached through it.
   chmodSync(paths.zonecontrol, 0o755);
 
-  const platform = openPlatform(root);
   const lock = tryLock(paths.host('/var/run/simcn.lock'));
   if (lock === null) {
     throw new Error(`a node is up at ${root} already (end it: simcn down --root ${root})`);
@@ -90,7 +88,7 @@ export async function bringUp(
   });
   const machine: Machine = {
     paths,
-    platform,
+    emulation,
     kernel: new Kernel(emulation, faults),
     store,
     feed: vminfod,

@@ -217,7 +217,7 @@ export function mountSocketDirectory(machine: Machine, zone: Zone, zoneroot: str
   }
 }
 
-/** Unmounts all that is mounted in the zone, the agent's mounts too, as zoneadmd does at a halt. */
+/** Unmounts all that is mounted in the zone, the agent's mounts too, as zoneadmd does at a halt. No user holds it up. */
 export function unmountZone(machine: Machine, zoneroot: string): void {
   unmount(machine, mountsBelow(machine, zoneroot).reverse());
 }
@@ -252,7 +252,7 @@ function byOctal(_escape: string, digits: string): string {
 function unmount(machine: Machine, mountPoints: readonly string[]): void {
   for (const dir of mountPoints) {
     try {
-      machine.platform.umount(dir, true);
+      machine.emulation.unmount(dir);
     } catch (err) {
       // The agent unmounts what it mounted, and it or an operator may have been quicker.
       if (!['EINVAL', 'ENOENT'].includes(codeOf(err))) {
