@@ -120,7 +120,7 @@ nest(json_scan_t *s, size_t depth, uint8_t container)
 }
 
 json_result_t
-json_skip_name(json_scan_t *s, json_string_t *string, size_t *name_end, size_t *colon)
+json_skip_name(json_scan_t *s, json_string_t *string, size_t *name_end)
 {
 	if (json_peek(s) != '"' || json_string_skip(s->bytes, s->length, &s->at, string) != 0)
 		return (JSON_INVALID);
@@ -128,7 +128,7 @@ json_skip_name(json_scan_t *s, json_string_t *string, size_t *name_end, size_t *
 	json_skip_space(s);
 	if (json_peek(s) != ':')
 		return (JSON_INVALID);
-	*colon = s->at++;
+	s->at++;
 	json_skip_space(s);
 	return (JSON_OK);
 }
@@ -138,9 +138,9 @@ static json_result_t
 skip_inner_name(json_scan_t *s)
 {
 	json_string_t string;
-	size_t name_end, colon;
+	size_t name_end;
 
-	return (json_skip_name(s, &string, &name_end, &colon));
+	return (json_skip_name(s, &string, &name_end));
 }
 
 json_result_t

@@ -37,8 +37,8 @@ int json_peek(const json_scan_t *s);
 /* Any value, however deep. `string` is filled where it is one. */
 json_result_t json_skip_value(json_scan_t *s, json_string_t *string);
 
-/* A member's name; `colon` is where the colon is. Ends at the start of the value. */
-json_result_t json_skip_name(json_scan_t *s, json_string_t *string, size_t *name_end, size_t *colon);
+/* A member's name and its colon. Ends at the start of the value. */
+json_result_t json_skip_name(json_scan_t *s, json_string_t *string, size_t *name_end);
 
 /* Behind a member: 1 and at the name of the next one, 0 behind the closing brace, -1. */
 int json_next_member(json_scan_t *s);

@@ -33,8 +33,6 @@ typedef enum metadata_map_state {
 typedef struct metadata_member {
 	uint32_t name_start;
 	uint32_t name_end;
-	/* Of the colon. */
-	uint32_t colon;
 	uint32_t value_start;
 	uint32_t value_end;
 	/* A string's length as UTF-8, or as much as it can come to; of other values that of their text. */
@@ -45,7 +43,7 @@ typedef struct metadata_member {
 	uint32_t plain_end;
 } metadata_member_t;
 
-#define	METADATA_MEMBER_WORDS	9
+#define	METADATA_MEMBER_WORDS	8
 
 typedef struct metadata_map {
 	uint32_t state;
@@ -56,14 +54,11 @@ typedef struct metadata_map {
 	uint32_t visible;
 } metadata_map_t;
 
-/* Offsets of the root: its braces, its first member, and the end of its last one. */
+/* Offsets of the root: its braces, and the end of its last member. */
 typedef struct metadata_root {
 	uint32_t open;
 	uint32_t close;
 	uint32_t members;
-	uint32_t first_name;
-	uint32_t first_colon;
-	uint32_t first_value;
 	uint32_t last_end;
 	/* customer_metadata, internal_metadata */
 	metadata_map_t maps[2];
@@ -72,7 +67,7 @@ typedef struct metadata_root {
 	uint32_t guest_keys;
 } metadata_root_t;
 
-#define	METADATA_ROOT_WORDS	19
+#define	METADATA_ROOT_WORDS	16
 
 typedef struct metadata_scan {
 	metadata_root_t root;

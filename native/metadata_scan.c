@@ -82,15 +82,14 @@ static metadata_scan_result_t
 scan_name(json_scan_t *json, metadata_member_t *member)
 {
 	json_string_t name;
-	size_t name_end, colon;
+	size_t name_end;
 
 	(void) memset(member, 0, sizeof (*member));
 	member->name_start = (uint32_t)json->at;
-	if (json_skip_name(json, &name, &name_end, &colon) != JSON_OK)
+	if (json_skip_name(json, &name, &name_end) != JSON_OK)
 		return (METADATA_SCAN_NOT_JSON);
 	member->name_end = (uint32_t)name_end;
 	member->flags = (name.escaped ? METADATA_NAME_ESCAPED : 0) | (name.utf8 ? 0 : METADATA_NAME_NOT_UTF8);
-	member->colon = (uint32_t)colon;
 	member->value_start = (uint32_t)json->at;
 	return (METADATA_SCAN_OK);
 }
@@ -174,11 +173,7 @@ scan_root(scanner_t *s)
 	while (more > 0) {
 		if ((result = scan_name(&s->json, &member)) != METADATA_SCAN_OK)
 			return (result);
-		if (root->members++ == 0) {
-			root->first_name = member.name_start;
-			root->first_colon = member.colon;
-			root->first_value = member.value_start;
-		}
+		root->members++;
 		map = map_named(s->json.bytes + member.name_start, member.name_end - member.name_start,
 		    member.flags & METADATA_NAME_ESCAPED);
 		result = map == NO_MAP ? scan_value(&s->json, &member) : scan_map_value(s, map);

@@ -13,19 +13,18 @@ export type MapName = 'customer' | 'internal';
 export const MAP_NAMES = ['customer', 'internal'] as const;
 
 /** Words of the root and of a member, and flags of the latter, as native/metadata_offsets.h has them. */
-const ROOT_WORDS = 7;
+const ROOT_WORDS = 4;
 const MAP_WORDS = 5;
 const GUEST_WORDS = ROOT_WORDS + 2 * MAP_WORDS;
-const MEMBER_WORDS = 9;
+const MEMBER_WORDS = 8;
 const NAME_START = 0;
 const NAME_END = 1;
-const COLON = 2;
-const VALUE_START = 3;
-const VALUE_END = 4;
-const VALUE_BYTES = 5;
-const FLAGS = 6;
-const PLAIN_START = 7;
-const PLAIN_END = 8;
+const VALUE_START = 2;
+const VALUE_END = 3;
+const VALUE_BYTES = 4;
+const FLAGS = 5;
+const PLAIN_START = 6;
+const PLAIN_END = 7;
 const VALUE_ESCAPED = 2;
 const VALUE_STRING = 4;
 const VALUE_CONTAINER = 8;
@@ -43,15 +42,6 @@ const INDEX_BYTES = 4096;
 /** A guest never gets what is in an object or an array: a longer one is not even parsed. */
 const CONTAINER_BYTES = 64 * 1024;
 const PASSWORD_END = '_pw';
-
-/** The first member of an object, whose layout new ones follow. */
-export interface FirstMember {
-  /** Behind the opening brace. */
-  readonly blankStart: number;
-  readonly nameStart: number;
-  readonly colon: number;
-  readonly valueStart: number;
-}
 
 /** The value of a member, by its number. */
 type ValueSource = (member: number) => unknown;
@@ -91,7 +81,6 @@ export class MetadataIndex {
     return {
       nameStart: this.word(number, NAME_START),
       nameEnd: this.word(number, NAME_END),
-      colon: this.word(number, COLON),
       valueStart,
       valueEnd,
       /** Of a string: its length as UTF-8, or as much as it can come to. */
@@ -190,13 +179,10 @@ export class MetadataIndex {
     };
   }
 
-  /** The opening brace of the text's object, its first member and the end of its last one. */
+  /** The opening brace of the text's object, how many members it has, and the end of the last one. */
   get root() {
-    const [open = 0, , members = 0, nameStart = 0, colon = 0, valueStart = 0, lastEnd = 0] =
-      this.offsets.root;
-    const first: FirstMember | null =
-      members === 0 ? null : { blankStart: open + 1, nameStart, colon, valueStart };
-    return { open, first, lastEnd };
+    const [open = 0, , members = 0, lastEnd = 0] = this.offsets.root;
+    return { open, members, lastEnd };
   }
 
   /** What a member counts for the limits: name and value as JSON, colon and comma, bytes; 0 where it is absent. */

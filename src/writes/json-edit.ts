@@ -52,9 +52,9 @@ export function editPieces(index: MetadataIndex, length: number, edits: MapEdits
     }
   }
   if (made.length > 0) {
-    const { open, first, lastEnd } = index.root;
-    const at = first === null ? open + 1 : lastEnd;
-    splices.push({ start: at, end: at, parts: listed(made, first !== null) });
+    const { open, members, lastEnd } = index.root;
+    const at = members === 0 ? open + 1 : lastEnd;
+    splices.push({ start: at, end: at, parts: listed(made, members > 0) });
   }
   const { customer, internal } = index.counts;
   const counts = Uint32Array.of(customer, internal, ...written, ...totals);
