@@ -289,6 +289,7 @@ read_metadata(napi_env env, napi_callback_info info, start_t *start)
 	    size_of(env, argv[1], &job->u.read.bytes_max) != napi_ok ||
 	    size_of(env, argv[2], &job->u.read.keep_max) != napi_ok)
 		return (pool_job_refuse(env, &job->pool, "readMetadata(path, most, keep)"));
+	job->u.read.at_once = start == pool_job_do;
 	return (start(env, &job->pool));
 }
 
@@ -352,6 +353,7 @@ read_value(napi_env env, napi_callback_info info, start_t *start)
 	    job->u.value.end < job->u.value.start + (is_string ? 2 : 1))
 		return (pool_job_refuse(env, &job->pool, "readValue(path, stat, start, end, isString)"));
 	job->u.value.is_string = is_string;
+	job->u.value.at_once = start == pool_job_do;
 	return (start(env, &job->pool));
 }
 

@@ -23,20 +23,20 @@
 /* A file may be written in place again and again while it is read. */
 #define	READS_MAX	5
 
-/* One long scan at a time in the process. Nothing that waits for a disk is done under it. */
+/* One long scan at a time on the threads of the pool. Nothing that waits for a disk is done under it. */
 static pthread_mutex_t long_work = PTHREAD_MUTEX_INITIALIZER;
 
-static void
-work_begin(size_t length)
+/* The main thread, which works at once, never waits for a thread of the pool: all zones would wait with it. */
+static int
+work_begin(size_t length, int at_once)
 {
-	if (length > LONG_SCAN_BYTES)
-		(void) pthread_mutex_lock(&long_work);
+	return (!at_once && length > LONG_SCAN_BYTES && pthread_mutex_lock(&long_work) == 0);
 }
 
 static void
-work_end(size_t length)
+work_end(int locked)
 {
-	if (length > LONG_SCAN_BYTES)
+	if (locked)
 		(void) pthread_mutex_unlock(&long_work);
 }
 
@@ -174,16 +174,16 @@ metadata_file_read(metadata_read_t *read)
 {
 	uint8_t *bytes = NULL;
 	metadata_file_result_t result;
-	int reads = 0;
+	int reads = 0, locked;
 
 	while ((result = read_once(read, &bytes)) == METADATA_FILE_CHANGED && ++reads < READS_MAX) {
 		free(bytes);
 		bytes = NULL;
 	}
 	if (result == METADATA_FILE_OK) {
-		work_begin(read->length);
+		locked = work_begin(read->length, read->at_once);
 		result = metadata_file_result_of(metadata_scan(bytes, read->length, &read->scan));
-		work_end(read->length);
+		work_end(locked);
 		read->err = ENOMEM;
 	}
 	if (result == METADATA_FILE_OK && read->length <= read->keep_max)
@@ -209,10 +209,11 @@ value_of(int fd, metadata_value_t *value)
 		return (METADATA_FILE_CHANGED);
 	value->length = length;
 	if (value->is_string) {
-		work_begin(length);
+		int locked = work_begin(length, value->at_once);
+
 		/* What it means is never longer than how it is written. */
 		value->length = json_string_unescape(value->bytes, length, value->bytes);
-		work_end(length);
+		work_end(locked);
 	}
 	return (METADATA_FILE_OK);
 }
@@ -338,9 +339,10 @@ metadata_text_build(const metadata_text_t *text, uint8_t **bytes, size_t *length
 	if (lengths != NULL && (*length = length_of(text, lengths)) >= UINT32_MAX) {
 		result = METADATA_FILE_UNSAFE;
 	} else if (lengths != NULL && (*bytes = malloc(*length + 1)) != NULL) {
-		work_begin(*length);
+		int locked = work_begin(*length, 0);
+
 		result = build_and_scan(text, lengths, *bytes, *length, scan);
-		work_end(*length);
+		work_end(locked);
 	}
 	free(lengths);
 	return (result);

@@ -36,6 +36,8 @@ typedef struct metadata_read {
 	size_t bytes_max;
 	/* Up to this long its bytes are handed out too; freed by whoever called. */
 	size_t keep_max;
+	/* On the main thread: does not wait for long work on threads of the pool. */
+	int at_once;
 	uint8_t *bytes;
 	size_t length;
 	metadata_scan_t scan;
@@ -60,6 +62,8 @@ typedef struct metadata_value {
 	size_t end;
 	/* 1: a JSON string, which is handed out as the UTF-8 that it means. */
 	int is_string;
+	/* As in a read. */
+	int at_once;
 	uint8_t *bytes;
 	size_t length;
 	int err;

@@ -57,6 +57,7 @@ export class Watchdog {
   private readonly memoryWarnings: ThrottledLog;
   private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0, maxCpuMs: 0 };
   private timer: NodeJS.Timeout | undefined;
+  private rssBytes = 0;
   private lostBefore = 0;
   private lostAt = -Infinity;
 
@@ -83,9 +84,19 @@ export class Watchdog {
     clearInterval(this.timer);
   }
 
+  /** As of the last time where it cannot be read: it is in a file, for which no descriptor may be left. */
+  private memoryBytes(): number {
+    try {
+      this.rssBytes = process.memoryUsage.rss();
+    } catch {
+      // Those who need a descriptor for a guest log that there is none.
+    }
+    return this.rssBytes;
+  }
+
   state() {
     const { loop } = this;
-    const rssBytes = process.memoryUsage.rss();
+    const rssBytes = this.memoryBytes();
     const ceilingBytes = this.ceiling();
     const lost = this.lostRecords();
     if (lost > this.lostBefore) {

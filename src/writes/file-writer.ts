@@ -29,7 +29,7 @@ import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
 import { currentOf, EMPTY_FILE, openMetadata, type OpenMetadata } from './metadata-file';
 import { planChanges, type Plan, type PlannedChange } from './plan';
 import { BatchLimit, sizeOfChange, type Backend, type Batch } from './queue';
-import { idOf, UndoneWrites } from './undone-writes';
+import { idOf, isMade, UndoneWrites } from './undone-writes';
 
 /** A batch's signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
 const LONGEST_LOCK_WAIT_MS = 10 * 60 * 1000;
@@ -211,7 +211,7 @@ export class FileWriter implements Backend {
       this.undone.compared(zonename, taken, plan, stat, current.valueOf);
     }
     // One key can be among them twice.
-    const restored = taken.filter(({ map, key }) => plan[map].has(key));
+    const restored = taken.filter((change) => isMade(plan, change));
     const count = new Set(restored.map(({ map, key }) => idOf(map, key))).size;
     if (count > 0) {
       this.restoredCount += count;

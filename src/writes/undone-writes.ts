@@ -171,14 +171,14 @@ export class UndoneWrites {
     if (noted === undefined || taken.length === 0) {
       return;
     }
-    noted.stat = stat;
+    // A copy, as a stat that was read can be part of all offsets of its file.
+    noted.stat = stat?.slice() ?? null;
     noted.pendingUntil = 0;
     const settled = taken.filter((change) => {
       const { map, key } = change;
       const value = change.kind === 'set' ? change.value : undefined;
-      // Another value is one that the guest has set meanwhile.
       return edits[map].has(key)
-        ? edits[map].get(key) === value
+        ? isMade(edits, change)
         : valueBefore(map, key) !== value || noted.keys.get(idOf(map, key))?.isShown === true;
     });
     this.removeKeys(zonename, noted, settled);
@@ -228,6 +228,13 @@ function isShort(value: NewValue | undefined): value is string | undefined {
 /** False for a long value, which is not read, or as bytes. */
 function isKnown(value: unknown): boolean {
   return typeof value !== 'symbol' && !Buffer.isBuffer(value);
+}
+
+/** Whether a batch edits the key as the change says. Another value is one that the guest has set meanwhile. */
+export function isMade(edits: MapEdits, change: PlannedChange): boolean {
+  const map = edits[change.map];
+  const value = change.kind === 'set' ? change.value : undefined;
+  return map.has(change.key) && map.get(change.key) === value;
 }
 
 /** Of a key among those of both maps. */

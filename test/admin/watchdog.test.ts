@@ -2,6 +2,8 @@
  * The agent's eye on itself.
  */
 import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { memoryCeiling, Watchdog } from '../../src/admin/watchdog';
 import { parseConfig } from '../../src/config';
@@ -39,6 +41,37 @@ describe('the watchdog', () => {
     );
     ceiling = Infinity;
     assert.deepStrictEqual(dog.state().alarms, []);
+  });
+
+  it('goes on with what it knows where no descriptor is left to read the memory', () => {
+    const dog = new Watchdog(
+      log(),
+      () => Infinity,
+      () => 0,
+    );
+    dog.sample();
+    const { rssBytes } = dog.state();
+    const before = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+    const limit = (soft = ''): unknown =>
+      execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
+    const taken: number[] = [];
+    limit('4096');
+    try {
+      assert.throws(
+        () => {
+          for (;;) {
+            taken.push(openSync('/dev/null', 'r'));
+          }
+        },
+        { code: 'EMFILE' },
+      );
+      assert.throws(() => process.memoryUsage.rss(), { code: 'EMFILE' });
+      dog.sample();
+      assert(rssBytes > 0 && dog.state().rssBytes > 0);
+    } finally {
+      taken.forEach((fd) => closeSync(fd));
+      limit(before);
+    }
   });
 
   it('reports log records that were lost lately, and where to look', () => {

@@ -58,6 +58,13 @@ describe('a write that a stale copy of vminfod has undone', () => {
     assert.strictEqual(t.files.leaseStatus.restored, 0);
   });
 
+  it('does not count as made again where the guest itself sets another value', async () => {
+    replace({ a: 'old', b: 'made', other: '1' });
+    assert.deepStrictEqual(await t.ask(set('a', 'newer')), STORED);
+    assert.deepStrictEqual(t.customer(), { a: 'newer', b: 'made', other: '1' });
+    assert.strictEqual(t.files.leaseStatus.restored, 0);
+  });
+
   it('is not made again where it was reverted after vminfod had shown it', async () => {
     t.files.observe('z', shown({ a: 'new', b: 'made', other: '1' }));
     replace({ a: 'old', gone: 'x', other: '1' });
