@@ -199,39 +199,40 @@ export function stateOf(status: string | undefined): ZoneState | undefined {
 
 /** @param path of the index, on this machine @throws SystemError, the errno of the read */
 export function readZoneIndex(path: string) {
-  let text: string;
+  let bytes: Buffer;
   try {
-    text = `\n${readFileSync(path, 'utf8')}`;
+    bytes = readFileSync(path);
   } catch (err) {
     throw systemError('read', path, err);
   }
   return {
     /** Parsed as it is walked. */
     *entries(): IterableIterator<ZoneFacts> {
-      for (const line of text.split('\n')) {
+      for (const line of bytes.toString().split('\n')) {
         const entry = parseLine(line);
         if (entry !== undefined) {
           yield entry;
         }
       }
     },
-    /** The first of that name, as libzonecfg takes it. Of thousands of lines no other is looked at. */
+    /** The first of that name, as libzonecfg takes it. Of thousands of lines no other is made a string. */
     find(zonename: string): ZoneFacts | undefined {
-      const start = `\n${zonename}:`;
-      let entry: ZoneFacts | undefined;
-      for (let at = text.indexOf(start); at !== -1 && entry === undefined;) {
-        entry = parseLine(
-          text
-            .slice(at + 1)
-            .split('\n', 1)
-            .join(),
-        );
-        at = text.indexOf(start, at + 1);
+      const start = `${zonename}:`;
+      for (let at = bytes.indexOf(start); at !== -1; at = bytes.indexOf(start, at + 1)) {
+        if (at === 0 || bytes[at - 1] === NEWLINE) {
+          const end = bytes.indexOf(NEWLINE, at);
+          const entry = parseLine(bytes.toString('utf8', at, end === -1 ? undefined : end));
+          if (entry?.zonename === zonename) {
+            return entry;
+          }
+        }
       }
-      return entry;
+      return undefined;
     },
   };
 }
+
+const NEWLINE = 0x0a;
 
 /** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
 const INDEX_STATES = ZONE_STATES.slice(0, 3);

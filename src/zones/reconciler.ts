@@ -117,6 +117,10 @@ export class Reconciler {
   async checkMounts(): Promise<void> {
     const queue = new TaskQueue({ tasks: 1 });
     for (const zone of [...this.zones.values()]) {
+      if (this.state === 'running' && performance.now() >= this.dueAt) {
+        // Events were lost meanwhile, which is more urgent.
+        return;
+      }
       // One after the other, by one process. A zone whose file system hangs is no reason to check no other. One in each
       // iteration of the loop: the garbage of thousands at once makes V8 widen its nursery for good.
       if (zone.state === 'running' && zone.directory !== null) {
@@ -135,7 +139,8 @@ export class Reconciler {
 
   private wait(): void {
     this.state = 'waiting';
-    if (!this.failed) {
+    // A suspect is repaired by the next run, which may fail.
+    if (!this.failed && this.suspects.size === 0) {
       this.backoff.reset();
     }
     this.dueAt = Math.min(this.dueAt, performance.now() + this.options.reconcileMs);

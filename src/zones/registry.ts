@@ -257,6 +257,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   private move(zone: Zone, phase: Phase): void {
     zone.moved(phase);
+    if (phase === 'running') {
+      void zone.directory?.check();
+    }
     this.emit('moved', zone);
   }
 

@@ -111,6 +111,10 @@ export class SocketMount {
   private seen: string | null = null;
   /** The running zone was seen without it: that is logged, or about to be. */
   private isLost = false;
+  /** Of the record of a loss. */
+  private lossTimer: NodeJS.Timeout | undefined;
+  /** Counts phases: what was asked for in an earlier one says nothing of this one. */
+  private moves = 0;
 
   constructor(
     private readonly facts: ZoneFacts,
@@ -134,8 +138,10 @@ export class SocketMount {
 
   moved(phase: Phase): void {
     this.phase = phase;
+    this.moves++;
     this.seen = null;
     this.isLost = false;
+    clearTimeout(this.lossTimer);
     this.machine.goto(this.next());
   }
 
@@ -168,14 +174,19 @@ export class SocketMount {
     if (!this.runsMounted()) {
       return;
     }
+    const { moves } = this;
     const at = mountPointOf(this.facts.brand);
-    this.seen = await this.root.directoryAt(at, signal).catch(() => null);
+    const found = await this.root.directoryAt(at, signal).catch(() => null);
+    if (moves !== this.moves) {
+      return;
+    }
+    this.seen = found;
     const seen = this.lastCheck();
     if (seen === 'ours') {
       this.isLost = false;
     } else if (seen === 'another' && !this.isLost) {
       this.isLost = true;
-      setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
+      this.lossTimer = setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
     }
   }
 
@@ -273,7 +284,7 @@ export class SocketMount {
       }
     } catch (err) {
       // What could not be seen to be in its place must not stay. It goes by the path that the table has.
-      const stray = table.mountOf(special)?.mountPoint;
+      const stray = strayMount(table, special);
       if (stray !== undefined) {
         await root.unmount(stray).catch((cause: unknown) => {
           log.error({ err: cause, mountpoint: stray }, 'could not unmount the metadata directory');
@@ -315,5 +326,15 @@ export class SocketMount {
       const text = `could not ${what} the metadata directory`;
       this.log.error({ err, mountpoint: this.mountPoint }, text);
     }
+  }
+}
+
+/** Where a directory is mounted by the table, if anywhere. */
+function strayMount(table: MountTable, special: string): string | undefined {
+  try {
+    return table.mountOf(special)?.mountPoint;
+  } catch {
+    // The next attempt finds what is there, and counts it as mounted; why this one failed says more.
+    return undefined;
   }
 }

@@ -200,6 +200,46 @@ describe('the reconcile', () => {
       assert.strictEqual(listings, 1);
     });
 
+    it('lists at once where events were lost while it checks the mounts of zones that hang', async () => {
+      let checks = 0;
+      const directory = (): MountManager => ({
+        state: 'mounted by the brand',
+        mountPoint: '/',
+        moved: () => undefined,
+        lastCheck: () => 'unknown',
+        check: () => {
+          checks++;
+          return new Promise(() => undefined);
+        },
+      });
+      await served.registry.stop(1000);
+      served = new ServedZones(zoned, { directory });
+      await served.registry.start();
+      const beta = served.registry.get('beta');
+      assert(beta !== undefined);
+      checks = 0;
+      const names = Array.from({ length: 400 }, (_, n) => `zone${n}`);
+      const zoneIndex = (): ZoneIndex => {
+        listings++;
+        const index = zoned.node.platform.zoneIndex();
+        return {
+          ...index,
+          entries: () => names.map((zonename) => ({ ...beta.facts, zonename })).values(),
+        };
+      };
+      const live = { state: 'running', zoneid: 1 } as const;
+      const liveZones = () => new Map(names.map((zonename) => [zonename, live]));
+      const platform = { ...zoned.node.platform, zoneIndex, liveZones };
+      const options = { platform, log: served.logged.log, reconcileMs: 1 };
+      const zones = new Map(names.map((zonename) => [zonename, beta]));
+      one = new Reconciler(options, zones, () => Promise.resolve());
+      one.start();
+      await eventually(() => checks > 0, 'a check');
+      one.lost();
+      await eventually(() => listings > 1, 'another listing');
+      assert(checks < names.length, `${checks} checks came first`);
+    });
+
     it('logs a failed run, and retries soon until one succeeds', async () => {
       const { zoneIndex } = zoned.node.paths;
       const failures = (): number => served.logged.records('reconcile failed').length;

@@ -232,6 +232,30 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(goingDown.lastCheck(), 'unknown');
   });
 
+  it('is not logged as lost, nor taken for another one, by what was seen before the zone booted again', async () => {
+    const mount = make(true);
+    const boot = (): void => {
+      mountAsBrand();
+      node.emulation.zoneStatus('alpha', STATUS.running, 0);
+      mount.moved('running');
+    };
+    boot();
+    node.emulation.unmount(mountPoint);
+    await mount.check();
+    assert.strictEqual(mount.lastCheck(), 'another');
+    const late = mount.check();
+    mount.moved('halted');
+    boot();
+    await late;
+    assert.strictEqual(mount.lastCheck(), 'unknown');
+    // It goes down again, which its event tells later.
+    node.emulation.unmount(mountPoint);
+    await delay(1500);
+    const text = 'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
+    assert.deepStrictEqual(logged.records(text), []);
+    mount.moved('halted');
+  });
+
   it('counts as another one when its directory is made anew, also for an agent that starts later', async () => {
     mountAsBrand();
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
