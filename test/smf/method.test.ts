@@ -1,6 +1,7 @@
 /* The start method, and the processes of the service, under a startd of the tests. */
 import assert from 'node:assert';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   constants,
   copyFileSync,
@@ -11,6 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 
 import { eventually } from '../support/eventually';
@@ -127,6 +129,25 @@ describe('the service', function () {
       assert.match(stderr, new RegExp(`another mdatad has .*admin.sock: .*process id: ${pid}\\)`));
       assert(!existsSync(stage.node.at('var/run/mdatad/mdatad.pid')));
       process.kill(pid, 0);
+    });
+
+    it('starts no daemon where one listens that does not answer, but does beside a mere file', async () => {
+      succeed(script(stage.unpacked, 'install'));
+      assert.strictEqual(method('stop').status, 0);
+      const socket = stage.node.at('var/run/mdatad/admin.sock');
+      rmSync(socket, { force: true });
+      // Answers nobody: this process waits for the method.
+      const hung = createServer().listen(socket);
+      await once(hung, 'listening');
+      const { status, stderr } = method('start');
+      assert.strictEqual(status, 1);
+      assert.match(stderr, /another mdatad has .*process id: unknown, as it does not answer/);
+      hung.close();
+      await once(hung, 'close');
+      writeFileSync(socket, '');
+      assert.strictEqual(method('start').status, 0);
+      // The tests' startd does not know of it.
+      assert.strictEqual(method('stop').status, 0);
     });
 
     it('does not take the answer of another process for that of the daemon it started', () => {

@@ -12,6 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { join } from 'node:path';
 
 import { eventually } from '../support/eventually';
 import { installStage } from '../support/install-stage';
@@ -25,9 +26,9 @@ describe('the scripts for an installed mdatad', function () {
   const stage = installStage();
   const { script, succeed, refuse, release, changes } = stage;
 
-  /** From here on the stop method of the release in force ends nothing. */
-  function stopNothing(): void {
-    const method = stage.node.at('opt/mdatad/current/smf/method/mdatad');
+  /** From here on the stop method of this release ends nothing. */
+  function stopNothing(directory: string): void {
+    const method = join(directory, 'smf/method/mdatad');
     const text = readFileSync(method, 'utf8');
     writeFileSync(method, text.replace('stop) stop', 'stop) exit 0 ;;\nnever) stop'));
   }
@@ -135,12 +136,14 @@ describe('the scripts for an installed mdatad', function () {
     it('stops where the old daemon lives on after its service was disabled, and goes on once it has ended', async () => {
       succeed(script(stage.unpacked, 'install'));
       const pid = stage.node.daemonPid();
-      stopNothing();
-      refuse(script(stage.second, 'upgrade'), daemonLives(pid, 'upgrade'));
+      // Whose method it is that stops the old daemon, as it is in force by then.
+      const stuck = otherRelease(stage.unpacked, '9.6.0-stuck', 'serve');
+      stopNothing(stuck);
+      refuse(script(stuck, 'upgrade'), daemonLives(pid, 'upgrade'));
       assert.strictEqual(stage.node.daemonPid(), pid);
       assert.notStrictEqual(stage.node.state(MDATAD), 'online');
       await end(pid);
-      succeed(script(stage.second, 'upgrade'));
+      succeed(script(stuck, 'upgrade'));
       assert.notStrictEqual(stage.node.daemonPid(), pid);
     });
 
@@ -213,7 +216,7 @@ describe('the scripts for an installed mdatad', function () {
     it("does not enable the platform's agent beside a daemon that lives on", async () => {
       succeed(script(stage.unpacked, 'install'));
       const pid = stage.node.daemonPid();
-      stopNothing();
+      stopNothing(stage.node.at('opt/mdatad/current'));
       refuse(script(stage.unpacked, 'uninstall'), daemonLives(pid, 'uninstall'));
       assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'disabled');
       assert.strictEqual(stage.node.daemonPid(), pid);

@@ -7,7 +7,7 @@
  */
 import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf, messageOf } from '../../src/lib/errors';
+import { messageOf } from '../../src/lib/errors';
 import { parseJsonObject } from '../../src/metadata/vm-data';
 
 /** A daemon that does not answer its own socket in this time is as good as dead. */
@@ -16,9 +16,6 @@ const ANSWER_MS = 2000;
 const PAUSE_MS = 100;
 /** Enough of an answer to show to an operator. */
 const MAX_ANSWER_CHARS = 400;
-
-/** Of a socket that nobody listens on. */
-const NOBODY = new Set(['ENOENT', 'ECONNREFUSED']);
 
 export interface Health {
   readonly healthy: boolean;
@@ -30,12 +27,12 @@ export interface Health {
 
 /** Asks once. Never rejects; answers within ANSWER_MS. */
 export async function askHealth(socketPath: string): Promise<Health> {
+  let listening = false;
   try {
-    const { status, body } = await get(socketPath, '/healthz');
-    const answer = body.slice(0, MAX_ANSWER_CHARS).trim();
-    return { healthy: status === 200, listening: true, answer };
+    const { status, body } = await get(socketPath, '/healthz', () => (listening = true));
+    return { healthy: status === 200, listening, answer: body.slice(0, MAX_ANSWER_CHARS).trim() };
   } catch (err) {
-    return { healthy: false, listening: !NOBODY.has(codeOf(err)), answer: messageOf(err) };
+    return { healthy: false, listening, answer: messageOf(err) };
   }
 }
 
@@ -46,7 +43,11 @@ export async function askPid(socketPath: string): Promise<number | null> {
   return typeof status?.pid === 'number' ? status.pid : null;
 }
 
-function get(socketPath: string, path: string): Promise<{ status: number; body: string }> {
+function get(
+  socketPath: string,
+  path: string,
+  connected?: () => void,
+): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
     const pending = request({ socketPath, path, agent: false, timeout: ANSWER_MS }, (response) => {
       let body = '';
@@ -57,6 +58,7 @@ function get(socketPath: string, path: string): Promise<{ status: number; body: 
       });
       response.on('error', reject);
     });
+    pending.on('socket', (socket) => socket.on('connect', () => connected?.()));
     pending.on('timeout', () => pending.destroy(new Error(`no answer within ${ANSWER_MS} ms`)));
     pending.on('error', reject);
     pending.end();
