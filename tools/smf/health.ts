@@ -74,11 +74,39 @@ export async function awaitHealth(
   waitMs: number,
   signal?: AbortSignal,
 ): Promise<Health> {
+  return askUntil(
+    () => askHealth(socketPath),
+    ({ healthy }) => healthy,
+    waitMs,
+    signal,
+  );
+}
+
+/** As awaitHealth, for the process id: a daemon that has just begun to serve may be slow to say it. */
+export async function awaitPid(
+  socketPath: string,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<number | null> {
+  return askUntil(
+    () => askPid(socketPath),
+    (pid) => pid !== null,
+    waitMs,
+    signal,
+  );
+}
+
+async function askUntil<T>(
+  ask: () => Promise<T>,
+  isEnough: (answer: T) => boolean,
+  waitMs: number,
+  signal: AbortSignal | undefined,
+): Promise<T> {
   const end = Date.now() + waitMs;
   for (;;) {
-    const health = await askHealth(socketPath);
-    if (health.healthy || Date.now() >= end || signal?.aborted === true) {
-      return health;
+    const answer = await ask();
+    if (isEnough(answer) || Date.now() >= end || signal?.aborted === true) {
+      return answer;
     }
     await delay(PAUSE_MS);
   }

@@ -19,7 +19,7 @@ import { once } from 'node:events';
 import { readFileSync, rmSync } from 'node:fs';
 import { Command } from 'commander';
 import { Paths } from '../../src/platform/paths';
-import { askHealth, askPid, awaitHealth } from './health';
+import { askHealth, askPid, awaitHealth, awaitPid } from './health';
 
 const EXIT_NOT_HEALTHY = 1;
 const EXIT_NOT_ALONE = 1;
@@ -74,8 +74,9 @@ async function launch(mainFile: string, options: Options): Promise<number> {
   const ended = once(child, 'exit');
   const gone = new AbortController();
   void ended.then(() => gone.abort());
-  const { healthy, answer } = await awaitHealth(adminSocket, options.wait * 1000, gone.signal);
-  const answering = healthy ? await askPid(adminSocket) : null;
+  const end = Date.now() + options.wait * 1000;
+  const { healthy, answer } = await awaitHealth(adminSocket, end - Date.now(), gone.signal);
+  const answering = healthy ? await awaitPid(adminSocket, end - Date.now(), gone.signal) : null;
   if (child.exitCode !== null || child.signalCode !== null) {
     const how = child.signalCode ?? `exit code ${child.exitCode ?? ''}`;
     say(`mdatad ended before it was ready: ${how}`);
