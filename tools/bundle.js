@@ -7,12 +7,13 @@
  * other programs and most tests load the single files: the same code.
  */
 'use strict';
-const { readFileSync } = require('node:fs');
+const { mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const { dirname, join, relative } = require('node:path');
 
 const TOP = join(__dirname, '..');
 /** As deep as dist/src/platform, from where our own files find the native code and package.json. */
 const BUNDLE_DIRECTORY = join(TOP, 'dist', 'src', 'bundle');
+const BUNDLE = join(BUNDLE_DIRECTORY, 'mdatad.js');
 /**
  * Optional packages of bunyan's: rotation of files, times of the local zone, DTrace. A package for a node does not
  * have them, and bunyan does without.
@@ -90,12 +91,29 @@ const keepDirectories = {
   },
 };
 
-async function bundle() {
+/** Where esbuild does not run the daemon is the single files: a slower start, and nothing else. */
+async function bundle(build = runEsbuild) {
+  try {
+    await build();
+  } catch (err) {
+    if (err.errors !== undefined) {
+      throw err; // A fault in what is bundled.
+    }
+    const [why] = err.message.split('\n');
+    process.stderr.write(
+      `bundle: esbuild does not run here (${why}): the daemon is left as single files, and starts slower\n`,
+    );
+    mkdirSync(BUNDLE_DIRECTORY, { recursive: true });
+    writeFileSync(BUNDLE, "#!/usr/bin/env node\n'use strict';\nrequire('../main.js');\n");
+  }
+}
+
+function runEsbuild() {
   // Here, as a machine that only compiles need not have it.
   const { build } = require('esbuild');
-  await build({
+  return build({
     entryPoints: [join(TOP, 'src', 'main.ts')],
-    outfile: join(BUNDLE_DIRECTORY, 'mdatad.js'),
+    outfile: BUNDLE,
     absWorkingDir: TOP,
     bundle: true,
     platform: 'node',

@@ -15,13 +15,14 @@ const { accessSync, closeSync, constants, existsSync, mkdtempSync, openSync } = 
 const { readFileSync, rmSync, statSync, writeFileSync } = require('node:fs');
 const { homedir, tmpdir } = require('node:os');
 const { delimiter, dirname, join } = require('node:path');
+const { engines } = require('../package.json');
 
 const TOP = join(__dirname, '..');
 const COMPILE = join(__dirname, 'compile.js');
 /** What is installed: the set of packages, and the lock file and Node that they are of. */
 const STAMP = join(TOP, 'node_modules', '.mdatad-installed');
-/** The oldest Node that mdatad runs on: major, minor. As in package.json. */
-const LEAST_NODE = [20, 15];
+/** The oldest Node that mdatad runs on: major, minor. */
+const LEAST_NODE = /(\d+)\.(\d+)/.exec(engines.node).slice(1).map(Number);
 /** Enough of a failed step's output to see why; the whole of it is in the file that is named. */
 const LAST_LINES = 25;
 const QUIET = ['--no-fund', '--no-audit', '--loglevel=error'];
@@ -34,26 +35,43 @@ const CLEAR_LINE = '\r\u001b[K';
 /** Names of the steps that are under way. */
 const running = new Set();
 
-/** The programs that native code is built with: any of the names will do, or what the variable names. */
+/**
+ * The programs that an installation runs. `names`: found without being told. `others`: will do as well, and the
+ * variable names them to node-gyp then; a path is one below the prefix of Node, where pkgsrc puts what it keeps out
+ * of the search path. Where the variable is set, it names the program.
+ */
 const PROGRAMS = [
+  { what: 'npm', names: ['npm'], others: [], debian: 'npm', pkgsrc: 'npm' },
   {
     what: 'a C compiler',
-    names: ['cc', 'gcc', 'clang'],
+    names: ['cc'],
+    others: ['gcc', 'clang', 'gcc13/bin/gcc'],
     variable: 'CC',
     debian: 'gcc',
     pkgsrc: 'gcc13',
   },
   {
     what: 'a C++ compiler',
-    names: ['c++', 'g++', 'clang++'],
+    names: ['g++'],
+    others: ['c++', 'clang++', 'gcc13/bin/g++'],
     variable: 'CXX',
     debian: 'g++',
     pkgsrc: 'gcc13',
   },
-  { what: 'make', names: ['gmake', 'make'], variable: 'MAKE', debian: 'make', pkgsrc: 'gmake' },
+  {
+    what: 'GNU make',
+    names: ['make'],
+    // It is the platform's own there, which cannot read what node-gyp writes.
+    notOn: 'sunos',
+    others: ['gmake'],
+    variable: 'MAKE',
+    debian: 'make',
+    pkgsrc: 'gmake',
+  },
   {
     what: 'Python 3',
     names: ['python3'],
+    others: ['python3.12', 'python3.13', 'python3.11'],
     variable: 'PYTHON',
     debian: 'python3',
     pkgsrc: 'python312',
@@ -62,10 +80,12 @@ const PROGRAMS = [
 
 /**
  * What this machine lacks, one line each; empty when nothing is.
- * @param {{version: string, path: string, env: Record<string, string | undefined>, headers: readonly string[]}} machine
- *   Node's version as `20.15.0`, the search path, the environment, and the directories that may hold Node's headers
+ * @param {{version: string, path: string, env: Record<string, string | undefined>, platform: string, prefix: string, headers: readonly string[]}} machine
+ *   Node's version as `20.15.0`, the search path, the environment, `sunos` or `linux`, the directory that Node was
+ *   installed in, and the directories that may hold Node's headers
  */
-function missing({ version, path, env, headers }) {
+function missing(machine) {
+  const { version, headers } = machine;
   const lacks = [];
   const [major, minor] = version.split('.').map(Number);
   if (major < LEAST_NODE[0] || (major === LEAST_NODE[0] && minor < LEAST_NODE[1])) {
@@ -73,17 +93,65 @@ function missing({ version, path, env, headers }) {
       lack(`Node ${LEAST_NODE.join('.')} or later (this is ${version})`, 'nodejs', 'nodejs'),
     );
   }
-  for (const { what, names, variable, debian, pkgsrc } of PROGRAMS) {
-    const [given] = (env[variable] ?? '').split(' ');
-    if (![given, ...names].some((name) => name && isProgram(name, path))) {
-      lacks.push(lack(what, debian, pkgsrc));
+  for (const program of PROGRAMS) {
+    const { what, variable, debian, pkgsrc } = program;
+    if (programOf(program, machine) === undefined) {
+      const or = variable === undefined ? '' : `, or name it: ${variable}=PATH`;
+      lacks.push(`${lack(what, debian, pkgsrc)}${or}`);
     }
   }
-  if (!headers.some((directory) => headersOf(directory) === major)) {
+  const directory = headers.find((each) => headersOf(each) === major);
+  if (directory === undefined) {
     const where = 'or name their directory: npm_config_nodedir=DIR, with DIR/include/node/node.h';
     lacks.push(`${lack(`the headers of Node ${major}`, 'libnode-dev', 'nodejs')}, ${where}`);
+  } else if (uvFlags(directory) === undefined) {
+    lacks.push(lack(`the headers of libuv (uv.h in ${directory}/include)`, 'libuv1-dev', 'libuv'));
   }
   return lacks;
+}
+
+/** What the environment has to say for node-gyp to find the programs: only those that it would not find. */
+function settingsOf(machine) {
+  return Object.fromEntries(
+    PROGRAMS.flatMap((program) => {
+      const found = programOf(program, machine);
+      const isToldAlready = machine.env[program.variable] !== undefined;
+      return found !== undefined && !namesOf(program, machine).includes(found) && !isToldAlready
+        ? [[program.variable, found]]
+        : [];
+    }),
+  );
+}
+
+/** A name or a path of the program; undefined where it is not there. */
+function programOf(program, machine) {
+  const { path, env, prefix } = machine;
+  const [given] = (env[program.variable] ?? '').split(' ');
+  const others = program.others.map((name) => (name.includes('/') ? join(prefix, name) : name));
+  const names = [given, ...namesOf(program, machine), ...others];
+  return names.find((name) => name && isProgram(name, path));
+}
+
+function namesOf({ names, notOn }, { platform }) {
+  return platform === notOn ? [] : names;
+}
+
+/**
+ * The compiler's flags for uv.h; undefined where there is none. A Node that shares its libuv with other programs,
+ * as that of pkgsrc, has it beside its own headers and not among them.
+ */
+function uvFlags(directory) {
+  const include = join(directory, 'include');
+  if (existsSync(join(include, 'node', 'uv.h'))) {
+    return '';
+  }
+  return existsSync(join(include, 'uv.h')) ? `-I${include}` : undefined;
+}
+
+/** Both variables of the compilers' flags, with `own` where the environment has none. */
+function compilerFlags(env, flags, own = '') {
+  const of = (given) => [given ?? own, flags].filter((part) => part !== '').join(' ');
+  return { CFLAGS: of(env.CFLAGS), CXXFLAGS: of(env.CXXFLAGS) };
 }
 
 function lack(what, debian, pkgsrc) {
@@ -165,8 +233,13 @@ function showRunning() {
 
 async function main() {
   const { versions, env } = process;
+  const beside = dirname(dirname(process.execPath));
+  const headers = headerDirectories();
+  const { node: version } = versions;
   const path = env.PATH ?? '';
-  const lacks = missing({ version: versions.node, path, env, headers: headerDirectories() });
+  const { platform } = process;
+  const machine = { version, path, env, platform, prefix: beside, headers };
+  const lacks = missing(machine);
   if (lacks.length > 0) {
     process.stderr.write(
       `set-up: this machine lacks\n${lacks.map((line) => `  ${line}\n`).join('')}`,
@@ -176,11 +249,13 @@ async function main() {
   if (process.argv.includes('--check')) {
     return;
   }
-  const beside = dirname(dirname(process.execPath));
+  Object.assign(env, settingsOf(machine));
   if (env.npm_config_nodedir === undefined && headersOf(beside) !== undefined) {
     // Else node-gyp would download what is here already.
     env.npm_config_nodedir = beside;
   }
+  const major = Number(versions.node.split('.')[0]);
+  const flags = uvFlags(headers.find((each) => headersOf(each) === major));
   // How many jobs node-gyp gives to make.
   env.JOBS ??= 'max';
   const lock = readFileSync(join(TOP, 'package-lock.json'), 'utf8');
@@ -194,8 +269,11 @@ async function main() {
     await step('install the packages', ['npm', ...plan.install, '--ignore-scripts', ...QUIET]);
   }
   await Promise.all([
-    plan.compilesPackages ? compilePackages() : undefined,
-    step('compile the native code', ['npm', 'run', '--loglevel=error', 'build:native']),
+    plan.compilesPackages ? compilePackages(flags) : undefined,
+    step('compile the native code', ['npm', 'run', '--loglevel=error', 'build:native'], {
+      ...env,
+      ...(flags !== '' && compilerFlags(env, flags)),
+    }),
     step('compile TypeScript', [process.execPath, ...plan.compile]),
   ]);
   writeFileSync(STAMP, plan.stamp);
@@ -227,13 +305,13 @@ function hasNativeCompiler(lock) {
   return name in JSON.parse(lock).packages;
 }
 
-function compilePackages() {
+function compilePackages(flags) {
   // Not for our own native code: other flags than those of the next `npm run build:native` would compile it twice.
-  const env = { CFLAGS: COMPILER_FLAGS, CXXFLAGS: COMPILER_FLAGS, ...process.env };
+  const env = { ...process.env, ...compilerFlags(process.env, flags, COMPILER_FLAGS) };
   return step('compile their native code', ['npm', 'rebuild', ...QUIET, ...COMPILED_PACKAGES], env);
 }
 
 if (require.main === module) {
   void main();
 }
-module.exports = { missing, planOf };
+module.exports = { compilerFlags, missing, planOf, settingsOf, uvFlags };

@@ -14,6 +14,7 @@ TAKEOVER=svc:/site/mdatad-takeover:default
 
 package=$(cd -P "$(dirname "$0")/.." && pwd -P)
 . "$package/smf/lib/node.sh"
+. "$package/smf/lib/daemon.sh"
 . "$package/smf/lib/platform-agent.sh"
 
 program=${0##*/}
@@ -297,6 +298,15 @@ bring_up() {
 
 take_down() {
 	[ -z "$(service_state "$1")" ] || svcadm disable -s "$1"
+}
+
+# stop_daemon: ends the service, and this script where the daemon lives on: whoever is started next, the platform's
+# agent or another mdatad, would serve the same sockets. Run again, the script goes on from here.
+stop_daemon() {
+	take_down "$MDATAD"
+	pid=$(daemon_pid "$root/var/run/mdatad")
+	[ -z "$pid" ] ||
+		die "the daemon, process $pid, still runs after $MDATAD was disabled: end it (kill $pid) and run $program again"
 }
 
 # delete_services: of the stand-in only the instance is ours, the service is the platform's.

@@ -2,7 +2,9 @@
 # online in its stead while mdatad serves. Sourced by the methods and the installers.
 
 PLATFORM_AGENT=svc:/system/smartdc/metadata:default
-STAND_IN=svc:/system/smartdc/metadata:mdatad
+# Not :mdatad, which `svcadm restart mdatad` would mean as well as site/mdatad (scf_cmp_pattern in
+# usr/src/lib/libscf/common/lowlevel.c), and refuse.
+STAND_IN=svc:/system/smartdc/metadata:stand-in
 
 service_state() {
 	svcs -H -o state "$1" 2>/dev/null

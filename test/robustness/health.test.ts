@@ -77,6 +77,11 @@ const CASES: readonly Case[] = [
     value: 500,
     provoke: (cn) => cn.node.ok(['reboot', uuidOf(OS)]),
   },
+  {
+    fault: 'events.late-free',
+    value: 500,
+    provoke: (cn) => cn.node.ok(['reboot', uuidOf(OS)]),
+  },
   { fault: 'vminfod.down', expected: { reason: 'vminfod-down', zone: null } },
   {
     fault: 'vminfod.freeze',

@@ -1,11 +1,24 @@
 /* The start method, and the processes of the service, under a startd of the tests. */
 import assert from 'node:assert';
 import { spawn } from 'node:child_process';
-import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
 
 import { eventually } from '../support/eventually';
 import { installStage } from '../support/install-stage';
 import { MDATAD, type Outcome } from '../support/node-root';
+import { otherRelease } from '../support/smf-package';
 
 const LONG_MS = 120_000;
 
@@ -95,6 +108,64 @@ describe('the service', function () {
       assert.strictEqual(method('refresh').status, 96);
       assert.strictEqual(method('start').status, 96);
       assert.strictEqual(readFileSync(stage.node.at('var/run/mdatad/config.json'), 'utf8'), before);
+    });
+
+    it('starts no daemon beside one that runs, and keeps its pid file', () => {
+      succeed(script(stage.unpacked, 'install'));
+      const pid = stage.node.daemonPid();
+      const { status, stderr } = method('start');
+      assert.strictEqual(status, 1);
+      assert.match(stderr, new RegExp(`a daemon runs already, process ${pid}: .*svcadm clear`));
+      assert.strictEqual(stage.node.daemonPid(), pid);
+      process.kill(pid, 0);
+    });
+
+    it('starts no daemon where another one answers that no pid file names', () => {
+      succeed(script(stage.unpacked, 'install'));
+      const pid = stage.node.daemonPid();
+      rmSync(stage.node.at('var/run/mdatad/mdatad.pid'));
+      const { status, stderr } = method('start');
+      assert.strictEqual(status, 1);
+      assert.match(stderr, new RegExp(`another mdatad has .*admin.sock: .*process id: ${pid}\\)`));
+      assert(!existsSync(stage.node.at('var/run/mdatad/mdatad.pid')));
+      process.kill(pid, 0);
+    });
+
+    it('starts no daemon where one listens that does not answer, but does beside a mere file', async () => {
+      succeed(script(stage.unpacked, 'install'));
+      assert.strictEqual(method('stop').status, 0);
+      const socket = stage.node.at('var/run/mdatad/admin.sock');
+      rmSync(socket, { force: true });
+      // Answers nobody: this process waits for the method.
+      const hung = createServer().listen(socket);
+      await once(hung, 'listening');
+      const { status, stderr } = method('start');
+      assert.strictEqual(status, 1);
+      assert.match(stderr, /another mdatad has .*process id: unknown, as it does not answer/);
+      hung.close();
+      await once(hung, 'close');
+      writeFileSync(socket, '');
+      assert.strictEqual(method('start').status, 0);
+      // The tests' startd does not know of it.
+      assert.strictEqual(method('stop').status, 0);
+    });
+
+    it('does not take the answer of another process for that of the daemon it started', () => {
+      const other = otherRelease(stage.unpacked, '9.0.8-other', 'answer as another process');
+      stage.refuse(script(other, 'install'), /mdatad did not come up/);
+      assert.match(
+        stage.node.daemonLog(),
+        /process \d+ answers in the place of the mdatad that was started, \d+/,
+      );
+    });
+
+    it('knows the daemon though its Node has a path of more than the 80 bytes that ps shows', () => {
+      const tree = join(stage.directory, 'n'.repeat(100));
+      mkdirSync(join(tree, 'bin'), { recursive: true });
+      copyFileSync(process.execPath, join(tree, 'bin/node'), constants.COPYFILE_FICLONE);
+      succeed(script(stage.unpacked, 'install', '--node', tree));
+      assert.strictEqual(method('stop').status, 0);
+      assert.match(stage.node.daemonLog(), /SIGTERM/);
     });
 
     it('ends with 95 without a Node, and with 99 outside SMF', () => {

@@ -5,13 +5,16 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  readFileSync,
   readdirSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { join } from 'node:path';
 
+import { eventually } from '../support/eventually';
 import { installStage } from '../support/install-stage';
 import { MDATAD, PLATFORM_AGENT, STAND_IN, TAKEOVER } from '../support/node-root';
 import { otherRelease } from '../support/smf-package';
@@ -22,6 +25,22 @@ describe('the scripts for an installed mdatad', function () {
   this.timeout(LONG_MS);
   const stage = installStage();
   const { script, succeed, refuse, release, changes } = stage;
+
+  /** From here on the stop method of this release ends nothing. */
+  function stopNothing(directory: string): void {
+    const method = join(directory, 'smf/method/mdatad');
+    const text = readFileSync(method, 'utf8');
+    writeFileSync(method, text.replace('stop) stop', 'stop) exit 0 ;;\nnever) stop'));
+  }
+
+  function daemonLives(pid: number, program: string): RegExp {
+    return new RegExp(`process ${pid}, still runs .*\\(kill ${pid}\\) and run ${program} again`);
+  }
+
+  async function end(pid: number): Promise<void> {
+    process.kill(pid, 'SIGKILL');
+    await eventually(() => !existsSync(`/proc/${pid}`));
+  }
 
   describe('upgrade', () => {
     it('changes to the new release, and back to the old one with the old one', () => {
@@ -114,6 +133,20 @@ describe('the scripts for an installed mdatad', function () {
       assert(existsSync(stage.node.at(`opt/mdatad/versions/${first}`)));
     });
 
+    it('stops where the old daemon lives on after its service was disabled, and goes on once it has ended', async () => {
+      succeed(script(stage.unpacked, 'install'));
+      const pid = stage.node.daemonPid();
+      // Whose method it is that stops the old daemon, as it is in force by then.
+      const stuck = otherRelease(stage.unpacked, '9.6.0-stuck', 'serve');
+      stopNothing(stuck);
+      refuse(script(stuck, 'upgrade'), daemonLives(pid, 'upgrade'));
+      assert.strictEqual(stage.node.daemonPid(), pid);
+      assert.notStrictEqual(stage.node.state(MDATAD), 'online');
+      await end(pid);
+      succeed(script(stuck, 'upgrade'));
+      assert.notStrictEqual(stage.node.daemonPid(), pid);
+    });
+
     it('requires an installed mdatad', () => {
       refuse(script(stage.unpacked, 'upgrade'), /is not installed below .*: use install/);
       succeed(script(stage.unpacked, 'install'));
@@ -177,6 +210,18 @@ describe('the scripts for an installed mdatad', function () {
       succeed(script(stage.unpacked, 'uninstall', '--purge'));
       assert(!existsSync(stage.node.at('opt/mdatad')));
       assert(!existsSync(stage.node.at('var/db/mdatad')));
+      assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'online');
+    });
+
+    it("does not enable the platform's agent beside a daemon that lives on", async () => {
+      succeed(script(stage.unpacked, 'install'));
+      const pid = stage.node.daemonPid();
+      stopNothing(stage.node.at('opt/mdatad/current'));
+      refuse(script(stage.unpacked, 'uninstall'), daemonLives(pid, 'uninstall'));
+      assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'disabled');
+      assert.strictEqual(stage.node.daemonPid(), pid);
+      await end(pid);
+      succeed(script(stage.unpacked, 'uninstall'));
       assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'online');
     });
 

@@ -29,7 +29,7 @@ import { keepSaid } from './said';
 export const PLATFORM_AGENT = 'svc:/system/smartdc/metadata:default';
 export const MDATAD = 'svc:/site/mdatad:default';
 export const TAKEOVER = 'svc:/site/mdatad-takeover:default';
-export const STAND_IN = 'svc:/system/smartdc/metadata:mdatad';
+export const STAND_IN = 'svc:/system/smartdc/metadata:stand-in';
 export const ZONES = 'svc:/system/zones:default';
 
 const COMMANDS = ['svcadm', 'svccfg', 'svcs', 'svcprop', 'zonename', 'startd'];
@@ -72,6 +72,8 @@ export class NodeRoot {
       chmodSync(join(bin, name), 0o755);
     }
     this.fake('ctrun', CTRUN, bin);
+    // Of the arguments it shows 80 bytes, as on the platform.
+    this.fake('ps', '/usr/bin/ps "$@" | cut -c 1-80', bin);
     this.fake('uname', 'case $1 in -s) echo SunOS ;; *) echo joyent_20260301T000000Z ;; esac', bin);
     const services = platformServices('online');
     this.write({ root: this.root, zonename, services, order: [], contracts: 0 });

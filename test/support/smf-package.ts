@@ -11,7 +11,12 @@ import { TOP } from './manifest';
 export const BUILT = resolve(__dirname, '..', '..');
 
 /** What the daemon of a package does. */
-export type Behaviour = 'serve' | 'end at once' | 'never be well' | 'refuse the configuration';
+export type Behaviour =
+  | 'serve'
+  | 'end at once'
+  | 'never be well'
+  | 'refuse the configuration'
+  | 'answer as another process';
 
 export interface Package {
   readonly unpacked: string;
@@ -107,7 +112,7 @@ export function otherRelease(
   return directory;
 }
 
-/** Answers /healthz on the admin socket and tells its configuration, at start and on SIGHUP. */
+/** Answers /healthz and /status on the admin socket and tells its configuration, at start and on SIGHUP. */
 function daemon(behaviour: Behaviour): string {
   return `
 const { readFileSync, rmSync } = require('node:fs');
@@ -119,6 +124,7 @@ if (process.argv.includes('--check-config')) {
 if (behaviour === 'end at once') {
   process.exit(95);
 }
+const serves = !['end at once', 'never be well'].includes(behaviour);
 if (behaviour === 'serve') {
   // As a vmadm at work: outlives the daemon unless somebody kills it.
   const child = require('node:child_process').spawn('sleep', ['300'], { stdio: 'ignore' });
@@ -130,8 +136,9 @@ const socket = option('--root') + '/var/run/mdatad/admin.sock';
 rmSync(socket, { force: true });
 require('node:http')
   .createServer((request, response) => {
-    const well = behaviour === 'serve' && request.url === '/healthz';
-    response.writeHead(well ? 200 : 503).end(well ? 'ok' : 'no zone has its socket yet');
+    const pid = process.pid + (behaviour === 'answer as another process' ? 1 : 0);
+    const answers = { '/healthz': 'ok', '/status': JSON.stringify({ pid }) };
+    response.writeHead(serves ? 200 : 503).end(serves ? answers[request.url] : 'no zone has its socket yet');
   })
   .listen(socket, printConfig);
 process.on('SIGHUP', printConfig);

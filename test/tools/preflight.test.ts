@@ -5,13 +5,16 @@
 import assert from 'node:assert';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { join } from 'node:path';
 import { PROBES, type PreflightReport } from '../../tools/preflight/check';
+import { LEAST_NODE } from '../../tools/preflight/node-checks';
 import { CHECK_NAMES, preflight } from '../../tools/preflight/preflight';
 import { otherUserFinding } from '../../tools/preflight/socket-probes';
 import { whyNoFailingCalls } from '../support/failing-calls';
 import { whyNoHangingFs } from '../support/hanging-fs';
+import { TOP } from '../support/manifest';
 import { describeWhere } from '../support/pending';
 import { PreflightNode } from '../support/preflight-node';
 import { whyNoNode } from '../support/simcn';
@@ -81,6 +84,7 @@ describeWhere(
       for (const [facts, name] of [
         [{ arch: 'ia32', version: '20.1.0', uid: 0 }, 'node'],
         [{ arch: 'x64', version: '18.20.0', uid: 0 }, 'node'],
+        [{ arch: 'x64', version: '20.14.9', uid: 0 }, 'node'],
         [{ arch: 'x64', version: '24.0.0', uid: 101 }, 'uid'],
       ] as const) {
         const stop = new AbortController();
@@ -88,6 +92,14 @@ describeWhere(
         const bad = checks.filter(({ verdict }) => verdict !== 'ok').map((each) => each.name);
         assert.deepStrictEqual(bad, [name]);
       }
+    });
+
+    it('wants the Node that package.json and the install script want', () => {
+      const [major, minor] = LEAST_NODE;
+      const text = (path: string): string => readFileSync(join(TOP, path), 'utf8');
+      assert.match(text('package.json'), new RegExp(`"node": ">=${major}\\.${minor}"`));
+      const condition = `+a > ${major} || (+a === ${major} && +b >= ${minor})`;
+      assert(text('smf/lib/install.sh').includes(condition));
     });
 
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -59,8 +59,9 @@ what happens at boot, and what to do when something is wrong.
 ## Native code
 
 A package holds compiled code for the platform that it was made on. To make one, take a clone of the project to a
-SmartOS zone with a compiler, Python and Node, and there:
+SmartOS zone, and there:
 
+    pkgin install nodejs npm gcc13 gmake python312
     npm run package
 
 `;

@@ -61,7 +61,8 @@ export interface ReadyLine {
   readonly elapsedMs: number;
 }
 
-const LEAST_NODE = 20;
+/** Major, minor: as `engines` in package.json. */
+export const LEAST_NODE = [20, 15] as const;
 const PROGRAM_MS = 8000;
 /** Between two comparisons of what moves. */
 const AGAIN_MS = 500;
@@ -125,9 +126,11 @@ function lineOf(vm: JsonObject): VmLine {
 }
 
 export function checkNodeVersion({ facts: { arch, version } }: PreflightContext): Promise<Finding> {
-  const major = Number(version.split('.')[0]);
   const seen = `Node ${version}, ${arch}`;
-  return Promise.resolve(arch === 'x64' && major >= LEAST_NODE ? ok(seen) : fail(seen));
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const [leastMajor, leastMinor] = LEAST_NODE;
+  const isNewEnough = major > leastMajor || (major === leastMajor && minor >= leastMinor);
+  return Promise.resolve(arch === 'x64' && isNewEnough ? ok(seen) : fail(seen));
 }
 
 export function checkRoot({ facts: { uid } }: PreflightContext): Promise<Finding> {

@@ -40,6 +40,7 @@ import {
   checkVmadm,
   checkVminfod,
   checkZoneMounts,
+  LEAST_NODE,
   readReadyLine,
   type PreflightContext,
   type ReadyLine,
@@ -96,7 +97,7 @@ function probed(name: ProbeName, expected: string, remedy: string): Check {
 const CHECKS: readonly Check[] = [
   probed('global-zone', 'the global zone', 'run it in the global zone'),
   check('uid', 'uid 0', 'become root: pfexec mdatactl preflight', checkRoot),
-  check('node', 'Node 20 or later, x64', REINSTALL, checkNodeVersion),
+  check('node', `Node ${LEAST_NODE.join('.')} or later, x64`, REINSTALL, checkNodeVersion),
   check(
     'privileges',
     'file_dac_*, file_chown, file_owner, sys_mount, proc_fork, proc_exec',

@@ -10,7 +10,8 @@
  * ones and an empty contract (EXCESS in usr/src/uts/common/contract/process.c). Output goes where ours goes, the
  * service's log.
  *
- * Exit 0: the daemon serves. When it ends before that, its exit code is ours: 95, 96 and 100 mean the same to
+ * Exit 0: the daemon serves, and it is the one that was started: its answer gives its process id. Where another
+ * mdatad has the admin socket, nothing is started, the pid file stays, and the exit code is 1. When it ends before that, its exit code is ours: 95, 96 and 100 mean the same to
  * SMF. When it is not healthy in time it is killed, and the exit code is 1, on which SMF starts it again.
  */
 import { spawn } from 'node:child_process';
@@ -18,9 +19,10 @@ import { once } from 'node:events';
 import { readFileSync, rmSync } from 'node:fs';
 import { Command } from 'commander';
 import { Paths } from '../../src/platform/paths';
-import { awaitHealth } from './health';
+import { askHealth, askPid, awaitHealth, awaitPid } from './health';
 
 const EXIT_NOT_HEALTHY = 1;
+const EXIT_NOT_ALONE = 1;
 
 /** Writes its own process id, which exec keeps, and becomes the daemon. */
 const WRITE_PID_AND_EXEC = 'echo $$ >"$0" && exec "$@"';
@@ -48,6 +50,12 @@ async function main(): Promise<void> {
 
 async function launch(mainFile: string, options: Options): Promise<number> {
   const { ctrun, root, config, pidFile } = options;
+  const { adminSocket } = new Paths(root);
+  if ((await askHealth(adminSocket)).listening) {
+    const pid = (await askPid(adminSocket)) ?? 'unknown, as it does not answer';
+    say(`another mdatad has ${adminSocket}: end it first (its process id: ${pid})`);
+    return EXIT_NOT_ALONE;
+  }
   const inContract = ctrun === undefined ? [] : [ctrun, '-l', 'child'];
   const [program = '', ...args] = [
     ...inContract,
@@ -59,28 +67,38 @@ async function launch(mainFile: string, options: Options): Promise<number> {
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
     cwd: '/',
-    // As flags they would push the daemon's own path out of the 80 bytes that ps(1) shows on illumos
-    // (PRARGSZ in usr/src/uts/common/sys/procfs.h), by which the stop method knows it.
+    // As flags they would push the daemon's own path out of the 80 bytes of arguments that ps(1) shows on illumos
+    // (PRARGSZ in usr/src/uts/common/sys/procfs.h), by which people know it.
     env: { ...process.env, NODE_OPTIONS: nodeFlags().join(' ') },
   });
   const ended = once(child, 'exit');
   const gone = new AbortController();
   void ended.then(() => gone.abort());
-  const { adminSocket } = new Paths(root);
-  const { healthy, answer } = await awaitHealth(adminSocket, options.wait * 1000, gone.signal);
+  const end = Date.now() + options.wait * 1000;
+  const { healthy, answer } = await awaitHealth(adminSocket, end - Date.now(), gone.signal);
+  const answering = healthy ? await awaitPid(adminSocket, end - Date.now(), gone.signal) : null;
   if (child.exitCode !== null || child.signalCode !== null) {
     const how = child.signalCode ?? `exit code ${child.exitCode ?? ''}`;
-    process.stderr.write(`launch: mdatad ended before it was ready: ${how}\n`);
+    say(`mdatad ended before it was ready: ${how}`);
     return child.exitCode === 0 ? EXIT_NOT_HEALTHY : (child.exitCode ?? EXIT_NOT_HEALTHY);
   }
-  if (!healthy) {
-    process.stderr.write(`launch: mdatad was not ready in ${options.wait} s: ${answer}\n`);
-    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL');
+  const pid = Number(readFileSync(pidFile, 'utf8'));
+  if (!healthy || answering !== pid) {
+    say(
+      healthy
+        ? `process ${answering ?? 'unknown'} answers in the place of the mdatad that was started, ${pid}`
+        : `mdatad was not ready in ${options.wait} s: ${answer}`,
+    );
+    process.kill(pid, 'SIGKILL');
     await ended;
     return EXIT_NOT_HEALTHY;
   }
   child.unref();
   return 0;
+}
+
+function say(message: string): void {
+  process.stderr.write(`launch: ${message}\n`);
 }
 
 /** An assertion that fails leaves a core beside the restart, and no signal opens an inspector. */
