@@ -78,6 +78,30 @@ describe('the quota of the process', () => {
     assert.ok(most.evicted);
   });
 
+  it('lets connections be read again when there is memory, or their zone holds little', () => {
+    const memory = new MemoryQuota(() => 100 * KIB);
+    const [greedy, first, second] = [60, 70, 80].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      return member;
+    });
+    assert.ok(greedy !== undefined && first !== undefined && second !== undefined);
+    const rooms = (): number[] => [greedy, first, second].map((member) => member.rooms);
+    assert.ok(greedy.zone.mayRead(greedy.account), 'its zone holds little');
+    assert.ok(!first.zone.mayRead(first.account));
+    assert.ok(!second.zone.mayRead(second.account));
+    memory.tick();
+    assert.deepStrictEqual(rooms(), [0, 0, 0]);
+    first.add(-70 * KIB);
+    memory.tick();
+    assert.deepStrictEqual(rooms(), [0, 1, 0]);
+    greedy.add(-50 * KIB);
+    memory.tick();
+    memory.tick();
+    assert.deepStrictEqual(rooms(), [0, 1, 1]);
+    assert.ok(second.zone.mayRead(second.account));
+  });
+
   it('does not close a connection whose peer reads', () => {
     const { memory, greedy, modest } = zones(160 * KIB);
     memory.tick();
