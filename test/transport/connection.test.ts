@@ -380,6 +380,22 @@ describe('a connection', () => {
       assert.strictEqual(world.recorder.count('idle'), 1);
     });
 
+    it('counts the silence of a peer from the answer to a write that took longer', async () => {
+      const { peer, connection, closed } = await world.openSocket();
+      peer.write(putFrame('00000001', 'a', '1'));
+      await eventually(() => world.pending.length === 1);
+      world.later = world.limits.idleMs + 1000;
+      world.settle();
+      await peer.least(21);
+      connection.checkIdle();
+      await quiet();
+      assert.ok(!peer.over);
+      world.later += world.limits.idleMs + 1000;
+      connection.checkIdle();
+      await closed;
+      assert.strictEqual(world.recorder.count('idle'), 1);
+    });
+
     it('answers one request of a zone while another zone floods with 64 connections', async () => {
       const flood = Buffer.concat(
         Array.from({ length: 3000 }, () => frame('00000001', 'GET', 'k')),
