@@ -423,7 +423,7 @@ export class MemoryQuota {
     const neediest = waiting.find(({ wantedBytes }) => wantedBytes > 0);
     this.makeRoom(byHeld.reverse(), neediest);
     waiting.forEach((zone) => zone.wake());
-    if (!this.full && !waiting.some(({ waits }) => waits)) {
+    if (!this.full && ![...this.zones].some(({ waits }) => waits)) {
       clearInterval(this.timer ?? undefined);
       this.timer = null;
     }

@@ -1,5 +1,6 @@
 import assert from 'node:assert';
 import { MemoryQuota, ZoneQuota } from '../../src/transport/zone-quota';
+import { eventually } from '../support/eventually';
 import { KIB, LIMITS, Member } from '../support/quota-member';
 
 describe('the quota of a zone', () => {
@@ -100,6 +101,22 @@ describe('the quota of the process', () => {
     memory.tick();
     assert.deepStrictEqual(rooms(), [0, 1, 1]);
     assert.ok(second.zone.mayRead(second.account));
+  });
+
+  it('serves a zone that began to wait while room was made', async () => {
+    const memory = new MemoryQuota(() => 100 * KIB);
+    const [stalled, late] = [90, 70].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      return member;
+    });
+    assert.ok(stalled !== undefined && late !== undefined);
+    stalled.stillMs = 60_000;
+    stalled.evict = () => {
+      assert.ok(!late.zone.mayRead(late.account));
+      stalled.account.close();
+    };
+    await eventually(() => late.rooms === 1, 'it is served');
   });
 
   it('does not close a connection whose peer reads', () => {
