@@ -97,9 +97,6 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
       this.refuse('idle');
     } else if (stillMs >= limits.idleMs) {
       this.refuse(isUnread ? 'unread' : 'idle');
-    } else if (this.stream.paused) {
-      // The memory of the process may not be full any more.
-      this.proceed();
     }
   }
 
@@ -284,7 +281,7 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
       return quota.takeLineSlot(this.account);
     }
     quota.releaseLineSlot(this.account);
-    return quota.mayRead;
+    return quota.mayRead(this.account);
   }
 
   protected get hasAnsweredAll(): boolean {

@@ -288,6 +288,8 @@ export class ReplyQueue {
     seen: DataVersion | null,
     reply: Reply,
   ): void {
+    // Until now its peer could only wait.
+    this.account.moved(this.context.now());
     if (!this.owner.open && !isWrite(request)) {
       this.context.observer.refused('dropped-reply', { kind: request.kind });
     } else if (seen === null || !this.wait(asked, seen, reply)) {

@@ -95,6 +95,8 @@ export class ZoneSocket implements Link, PeriodicTask {
   private bound: Bound<Listener> | null = null;
   private listeningAt = 0;
   private readonly backoff = new Backoff(FIRST_RETRY_MS, LAST_RETRY_MS);
+  /** The file was lost too soon: that it can be bound again is no success. */
+  private contested = false;
   private stopped: Promise<void> | null = null;
 
   constructor(private readonly options: ZoneSocketOptions) {
@@ -154,7 +156,8 @@ export class ZoneSocket implements Link, PeriodicTask {
     }
     try {
       if (!isStill(this.bound.identity, this.path)) {
-        if (performance.now() - this.listeningAt >= CONTESTED_MS) {
+        this.contested = performance.now() - this.listeningAt < CONTESTED_MS;
+        if (!this.contested) {
           this.backoff.reset();
         }
         this.backoff.atLeast(SETTLE_MS);
@@ -213,6 +216,9 @@ export class ZoneSocket implements Link, PeriodicTask {
     }
     if (before !== null) {
       void closeListener(before.listener);
+    }
+    if (!this.contested) {
+      this.backoff.reset();
     }
     return 'listening';
   }

@@ -11,7 +11,7 @@
  */
 
 import type { DataVersion } from '../platform/files';
-import { TaskQueue } from '../lib/scheduler';
+import { oncePerIteration, TaskQueue } from '../lib/scheduler';
 
 /** From one check of a zone to the next while few zones are waited for. */
 const CHECK_MS = 100;
@@ -45,7 +45,6 @@ interface WatchedZone {
   readonly waiting: Set<WaitingWatch>;
   /** Null: whoever waits has to be woken at the next check. */
   version: string | null;
-  /** When its last check was due. */
   checkedAt: number;
 }
 
@@ -55,7 +54,9 @@ export class Watches {
   waiting = 0;
   /** In the order of their last checks. */
   private readonly zones = new Map<string, WatchedZone>();
-  private readonly work: TaskQueue;
+  /** Waits whose time is over: none of them is kept waiting by checks. */
+  private readonly ends: TaskQueue;
+  private readonly goOn = oncePerIteration(() => this.tick());
   private timer: NodeJS.Timeout | null = null;
 
   /**
@@ -66,7 +67,7 @@ export class Watches {
     readonly version: (zonename: string) => DataVersion,
     private readonly now: () => number = () => performance.now(),
   ) {
-    this.work = new TaskQueue({ ms: WORK_MS }, now);
+    this.ends = new TaskQueue({ ms: WORK_MS }, now);
   }
 
   /**
@@ -83,7 +84,7 @@ export class Watches {
       zone.version = null;
     }
     const timer = setTimeout(() => {
-      this.work.add(() => this.wake(watch, watch.seen));
+      this.ends.add(() => this.wake(watch, watch.seen));
     }, until - this.now()).unref();
     const watch = { zone, seen, until, timer, onWoken, woken: false };
     zone.waiting.add(watch);
@@ -118,27 +119,29 @@ export class Watches {
     }
   }
 
-  /** Has the zones checked that are due. The timer calls it. */
+  /** Checks the zones that are due. The timer calls it. */
   tick(): void {
     const now = this.now();
+    const end = now + WORK_MS;
     const spreadMs = (1000 * this.zones.size) / CHECKS_PER_SECOND;
     const checkMs = Math.min(MAX_CHECK_MS, Math.max(CHECK_MS, spreadMs));
     for (const zone of this.zones.values()) {
       if (now - zone.checkedAt < checkMs - TICK_MS / 2) {
         break;
       }
-      zone.checkedAt = now;
-      // To the end of the order.
-      this.zones.delete(zone.zonename);
-      this.zones.set(zone.zonename, zone);
-      this.work.add(() => this.check(zone));
+      if (this.now() >= end) {
+        this.goOn();
+        break;
+      }
+      this.check(zone);
     }
   }
 
   private check(zone: WatchedZone): void {
-    if (zone.waiting.size === 0) {
-      return;
-    }
+    zone.checkedAt = this.now();
+    // To the end of the order.
+    this.zones.delete(zone.zonename);
+    this.zones.set(zone.zonename, zone);
     const seen = this.version(zone.zonename);
     const isSame = seen.text === zone.version;
     zone.version = seen.settled ? seen.text : null;

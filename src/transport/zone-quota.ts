@@ -203,6 +203,8 @@ export class ZoneQuota {
     },
   );
   private lineHolder: ConnectionAccount | null = null;
+  /** Those that are not read while memory is full. */
+  private readonly unread = new Set<ConnectionAccount>();
   /** What large replies came to when they were built last, bytes, and what GETALL did, where it was small too. */
   private readonly sizes = new Map<string, number>();
 
@@ -215,6 +217,11 @@ export class ZoneQuota {
   /** What the next that waits for memory needs, bytes; 0 where none waits. */
   get wantedBytes(): number {
     return this.replies.wantedBytes || (this.lineHolder === null ? this.lines.wantedBytes : 0);
+  }
+
+  /** True: one waits for memory, or to be read. */
+  get waits(): boolean {
+    return this.wantedBytes > 0 || this.unread.size > 0;
   }
 
   /** True: one waits for others to read their replies. */
@@ -242,10 +249,7 @@ export class ZoneQuota {
     }
   }
 
-  /**
-   * Reserves room for a large reply, before it is fetched or built. False: there is none, and the connection's
-   * `proceed` is called when it is reserved.
-   */
+  /** Reserves room for a large reply before it is fetched or built. False: `proceed` is called when it is reserved. */
   takeReplyRoom(account: ConnectionAccount, bytes: number): boolean {
     if (bytes <= account.reservedBytes) {
       return true;
@@ -288,9 +292,14 @@ export class ZoneQuota {
     account.reserve(0);
   }
 
-  /** Whether connections may be read. False: to be asked again at the next idle check. */
-  get mayRead(): boolean {
-    return this.heldBytes <= MODEST_BYTES || !this.memory.full;
+  /** Whether a connection may be read. False: `proceed` is called when it may. */
+  mayRead(account: ConnectionAccount): boolean {
+    if (this.hasReadRoom) {
+      return true;
+    }
+    this.unread.add(account);
+    this.memory.wait(this);
+    return false;
   }
 
   /** Whether a large line may be read now. False: `proceed` is called when it may. */
@@ -314,13 +323,19 @@ export class ZoneQuota {
   /** Its connection is closed. */
   remove(account: ConnectionAccount): void {
     this.replies.remove(account);
+    this.unread.delete(account);
     this.releaseLineSlot(account);
+    this.memory.changed(this, 0);
   }
 
   /** Gives room to those that wait, as long as there is some. */
   wake(): void {
     this.replies.wake();
     this.lines.wake();
+    for (const account of this.hasReadRoom ? [...this.unread] : []) {
+      this.unread.delete(account);
+      account.owner.proceed();
+    }
   }
 
   /** Counts again what peers have not read. */
@@ -341,6 +356,10 @@ export class ZoneQuota {
       }
     }
     return freed;
+  }
+
+  private get hasReadRoom(): boolean {
+    return this.heldBytes <= MODEST_BYTES || !this.memory.full;
   }
 
   private hasReplyRoom(bytes: number): boolean {
@@ -380,7 +399,7 @@ export class MemoryQuota {
     this.used += bytes;
     if (zone.heldBytes > 0) {
       this.zones.add(zone);
-    } else if (zone.wantedBytes === 0) {
+    } else if (!zone.waits) {
       this.zones.delete(zone);
     }
     if (this.full) {
@@ -400,10 +419,11 @@ export class MemoryQuota {
       zone.recount();
     }
     const byHeld = [...this.zones].sort((a, b) => a.heldBytes - b.heldBytes);
-    const waiting = byHeld.filter(({ wantedBytes }) => wantedBytes > 0);
-    this.makeRoom(byHeld.reverse(), waiting[0]);
+    const waiting = byHeld.filter(({ waits }) => waits);
+    const neediest = waiting.find(({ wantedBytes }) => wantedBytes > 0);
+    this.makeRoom(byHeld.reverse(), neediest);
     waiting.forEach((zone) => zone.wake());
-    if (!this.full && !waiting.some(({ wantedBytes }) => wantedBytes > 0)) {
+    if (!this.full && ![...this.zones].some(({ waits }) => waits)) {
       clearInterval(this.timer ?? undefined);
       this.timer = null;
     }

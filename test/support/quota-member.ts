@@ -19,7 +19,7 @@ export class Member implements AccountOwner {
   /** Of replies. */
   private readonly unread = { buffered: 0, undelivered: 0 };
 
-  constructor(zone: ZoneQuota) {
+  constructor(readonly zone: ZoneQuota) {
     this.account = new ConnectionAccount(zone, this.unread, this, () => this.stillMs);
   }
 

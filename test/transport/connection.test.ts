@@ -348,20 +348,17 @@ describe('a connection', () => {
       }
     });
 
-    it('is not read while memory is full and its zone holds much, and is again at an idle check after that', async () => {
+    it('is not read while memory is full and its zone holds much, and is again as soon as it is not', async () => {
       world = new ConnectionWorld({}, new MemoryQuota(() => 60 * KIB));
       const other = new Member(world.quota);
       other.add(65 * KIB);
-      const { peer, connection } = await world.openSocket();
+      const { peer } = await world.openSocket();
       const answer = 'SUCCESS\nvalue\n.\n';
       assert.strictEqual(await peer.ask('GET k\n', answer.length), answer);
       peer.write('GET k\n');
       await quiet();
-      connection.checkIdle();
-      await quiet();
       assert.strictEqual(peer.text, answer);
       other.add(-65 * KIB);
-      connection.checkIdle();
       assert.strictEqual(await peer.least(2 * answer.length), answer + answer);
     });
 
@@ -380,6 +377,22 @@ describe('a connection', () => {
       await idle.closed;
       await idle.peer.end();
       assert.ok(!busy.peer.over);
+      assert.strictEqual(world.recorder.count('idle'), 1);
+    });
+
+    it('counts the silence of a peer from the answer to a write that took longer', async () => {
+      const { peer, connection, closed } = await world.openSocket();
+      peer.write(putFrame('00000001', 'a', '1'));
+      await eventually(() => world.pending.length === 1);
+      world.later = world.limits.idleMs + 1000;
+      world.settle();
+      await peer.least(21);
+      connection.checkIdle();
+      await quiet();
+      assert.ok(!peer.over);
+      world.later += world.limits.idleMs + 1000;
+      connection.checkIdle();
+      await closed;
       assert.strictEqual(world.recorder.count('idle'), 1);
     });
 

@@ -224,6 +224,35 @@ describe('a zone socket', () => {
     assert.ok(await answers());
   });
 
+  it('serves soon after it lost its first file, though it could not bind for long before', async () => {
+    mkdirSync(join(root, 'zonecontrol'));
+    symlinkSync('/nowhere/at/all', directory);
+    const link = make();
+    await link.start();
+    // 1.5 s: the next wait is of 1.6 s, and the one after it would be longer than the promise.
+    await eventually(() => link.history().filter(({ state }) => state === 'waiting').length === 5);
+    rmSync(directory);
+    await eventually(() => link.state === 'listening');
+    unlinkSync(path);
+    await eventually(() => link.state === 'waiting');
+    await eventually(() => answers(), 'service', REPAIR_MS);
+  });
+
+  it('waits longer each time where its file is removed as soon as it is there', async () => {
+    const link = await started();
+    const waits: number[] = [];
+    for (let i = 0; i < 2; i++) {
+      unlinkSync(path);
+      link.check();
+      const lostAt = performance.now();
+      assert.strictEqual(link.state, 'waiting');
+      await eventually(() => link.state === 'listening');
+      waits.push(performance.now() - lostAt);
+    }
+    // Timers are never early by more than a millisecond.
+    assert.ok((waits[0] ?? 0) >= 399 && (waits[1] ?? 0) >= 799, waits.join(', '));
+  });
+
   it('refuses a path that is too long for an address', async () => {
     const logged: unknown[] = [];
     const log = {

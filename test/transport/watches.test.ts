@@ -168,6 +168,42 @@ describe('the watches that wait', () => {
     assert(most < 5, `${most} woken at once`);
   });
 
+  it('are not checked more often where checks take longer than the time that there is for them', async () => {
+    for (let n = 0; n < 40; n++) {
+      parked.push(world.park(`zone${n}`, `zone${n}`, 60_000));
+    }
+    world.lookMs = 1;
+    for (let n = 0; n < 10; n++) {
+      world.now += 1000;
+      world.watches.tick();
+    }
+    world.looks = 0;
+    for (let n = 0; n < 400; n++) {
+      await nextIteration();
+    }
+    // Each was due once more, at most.
+    assert.ok(world.looks <= 40, `${world.looks} looks`);
+    world.versions.set('zone39', 'new');
+    await world.pass(1000);
+    assert.deepStrictEqual(world.woken, ['zone39']);
+  });
+
+  it('do not wait for checks when their time is over', async () => {
+    for (let n = 0; n < 1000; n++) {
+      parked.push(world.park(`zone${n}`, `zone${n}`, 60_000));
+    }
+    world.lookMs = 1;
+    world.now += 1000;
+    world.watches.tick();
+    let looks = 0;
+    const seen = { text: '', settled: true };
+    parked.push(world.watches.park('a', seen, world.now + 1, () => (looks = world.looks)));
+    // Its timer is due when the loop goes on.
+    for (const end = performance.now() + 5; performance.now() < end;);
+    await eventually(() => looks > 0, 'it is woken');
+    assert.ok(looks < 100, `after ${looks} checks`);
+  });
+
   it('are not checked when nobody waits any more', async () => {
     const one = world.park('a');
     world.watches.unpark(one);

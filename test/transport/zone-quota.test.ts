@@ -1,5 +1,6 @@
 import assert from 'node:assert';
 import { MemoryQuota, ZoneQuota } from '../../src/transport/zone-quota';
+import { eventually } from '../support/eventually';
 import { KIB, LIMITS, Member } from '../support/quota-member';
 
 describe('the quota of a zone', () => {
@@ -76,6 +77,46 @@ describe('the quota of the process', () => {
     most.stillMs = 60_000;
     memory.tick();
     assert.ok(most.evicted);
+  });
+
+  it('lets connections be read again when there is memory, or their zone holds little', () => {
+    const memory = new MemoryQuota(() => 100 * KIB);
+    const [greedy, first, second] = [60, 70, 80].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      return member;
+    });
+    assert.ok(greedy !== undefined && first !== undefined && second !== undefined);
+    const rooms = (): number[] => [greedy, first, second].map((member) => member.rooms);
+    assert.ok(greedy.zone.mayRead(greedy.account), 'its zone holds little');
+    assert.ok(!first.zone.mayRead(first.account));
+    assert.ok(!second.zone.mayRead(second.account));
+    memory.tick();
+    assert.deepStrictEqual(rooms(), [0, 0, 0]);
+    first.add(-70 * KIB);
+    memory.tick();
+    assert.deepStrictEqual(rooms(), [0, 1, 0]);
+    greedy.add(-50 * KIB);
+    memory.tick();
+    memory.tick();
+    assert.deepStrictEqual(rooms(), [0, 1, 1]);
+    assert.ok(second.zone.mayRead(second.account));
+  });
+
+  it('serves a zone that began to wait while room was made', async () => {
+    const memory = new MemoryQuota(() => 100 * KIB);
+    const [stalled, late] = [90, 70].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      return member;
+    });
+    assert.ok(stalled !== undefined && late !== undefined);
+    stalled.stillMs = 60_000;
+    stalled.evict = () => {
+      assert.ok(!late.zone.mayRead(late.account));
+      stalled.account.close();
+    };
+    await eventually(() => late.rooms === 1, 'it is served');
   });
 
   it('does not close a connection whose peer reads', () => {
