@@ -296,17 +296,15 @@ bring_up() {
 		svcadm enable -s "$MDATAD" && probe
 }
 
-take_down() {
-	[ -z "$(service_state "$1")" ] || svcadm disable -s "$1"
-}
-
-# stop_daemon: ends the service, and this script where the daemon lives on: whoever is started next, the platform's
-# agent or another mdatad, would serve the same sockets. Run again, the script goes on from here.
+# stop_daemon: ends the service and its daemon, and this script where the daemon lives on: whoever is started next, the
+# platform's agent or another mdatad, would serve the same sockets. Run again, the script goes on from here.
 stop_daemon() {
-	take_down "$MDATAD"
-	pid=$(daemon_pid "$root/var/run/mdatad")
-	[ -z "$pid" ] ||
-		die "the daemon, process $pid, still runs after $MDATAD was disabled: end it (kill $pid) and run $program again"
+	# Three times its stop method's timeout.
+	take_down 200 "$MDATAD"
+	# SMF runs no stop method for a service that is in maintenance.
+	end_daemon "$root/var/run/mdatad" || die "$(lives_on), and run $program again"
+	# Out of maintenance, where the stop method failed.
+	take_down 60 "$MDATAD"
 }
 
 # delete_services: of the stand-in only the instance is ours, the service is the platform's.

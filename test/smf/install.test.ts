@@ -47,10 +47,10 @@ describe('the script install', function () {
       // The start method of the takeover.
       `svccfg -f ${stage.node.at(`opt/mdatad/versions/${release()}/smf/stand-in.svccfg`)}`,
       `svcadm enable ${STAND_IN}`,
-      `svcadm disable -s ${PLATFORM_AGENT}`,
+      `svcadm disable ${PLATFORM_AGENT}`,
       `svccfg import ${custom}/mdatad.xml`,
       // The start method of mdatad.
-      `svcadm disable -s ${PLATFORM_AGENT}`,
+      `svcadm disable ${PLATFORM_AGENT}`,
       `svcadm enable -s ${TAKEOVER}`,
       `svcadm enable ${STAND_IN}`,
       `svcadm enable -s ${MDATAD}`,

@@ -26,15 +26,21 @@ describe('the scripts for an installed mdatad', function () {
   const stage = installStage();
   const { script, succeed, refuse, release, changes } = stage;
 
-  /** From here on the stop method of this release ends nothing. */
-  function stopNothing(directory: string): void {
-    const method = join(directory, 'smf/method/mdatad');
-    const text = readFileSync(method, 'utf8');
-    writeFileSync(method, text.replace('stop) stop', 'stop) exit 0 ;;\nnever) stop'));
+  function edit(path: string, change: (text: string) => string): void {
+    const text = change(readFileSync(path, 'utf8'));
+    assert.notStrictEqual(text, readFileSync(path, 'utf8'));
+    writeFileSync(path, text);
+  }
+
+  /** From here on no script of this release can end the daemon. */
+  function endNothing(directory: string): void {
+    edit(join(directory, 'smf/lib/daemon.sh'), (text) =>
+      text.replace(/kill -(TERM|KILL)/g, 'true $1').replace(/(?<=_SECONDS=)\d+/g, '1'),
+    );
   }
 
   function daemonLives(pid: number, program: string): RegExp {
-    return new RegExp(`process ${pid}, still runs .*\\(kill ${pid}\\) and run ${program} again`);
+    return new RegExp(`process ${pid}, does not end by SIGKILL: .*, and run ${program} again`);
   }
 
   async function end(pid: number): Promise<void> {
@@ -138,13 +144,25 @@ describe('the scripts for an installed mdatad', function () {
       const pid = stage.node.daemonPid();
       // Whose method it is that stops the old daemon, as it is in force by then.
       const stuck = otherRelease(stage.unpacked, '9.6.0-stuck', 'serve');
-      stopNothing(stuck);
+      endNothing(stuck);
       refuse(script(stuck, 'upgrade'), daemonLives(pid, 'upgrade'));
       assert.strictEqual(stage.node.daemonPid(), pid);
       assert.notStrictEqual(stage.node.state(MDATAD), 'online');
       await end(pid);
       succeed(script(stuck, 'upgrade'));
       assert.notStrictEqual(stage.node.daemonPid(), pid);
+    });
+
+    it('ends the old daemon itself where its stop method fails', () => {
+      succeed(script(stage.unpacked, 'install'));
+      const pid = stage.node.daemonPid();
+      const failing = otherRelease(stage.unpacked, '9.7.0-failing', 'serve');
+      edit(join(failing, 'smf/method/mdatad'), (text) =>
+        text.replace('stop) stop_daemon', 'stop) exit 1'),
+      );
+      succeed(script(failing, 'upgrade'));
+      assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+      assert.strictEqual(stage.node.state(MDATAD), 'online');
     });
 
     it('requires an installed mdatad', () => {
@@ -169,9 +187,10 @@ describe('the scripts for an installed mdatad', function () {
         ]),
       );
       assert.deepStrictEqual(changes(), [
-        `svcadm disable -s ${TAKEOVER}`,
-        `svcadm disable -s ${MDATAD}`,
-        `svcadm disable -s ${STAND_IN}`,
+        `svcadm disable ${TAKEOVER}`,
+        `svcadm disable ${MDATAD}`,
+        `svcadm disable ${MDATAD}`,
+        `svcadm disable ${STAND_IN}`,
         `svcadm enable -s ${PLATFORM_AGENT}`,
         `svccfg delete -f ${STAND_IN}`,
         'svccfg delete -f svc:/site/mdatad',
@@ -216,8 +235,10 @@ describe('the scripts for an installed mdatad', function () {
     it("does not enable the platform's agent beside a daemon that lives on", async () => {
       succeed(script(stage.unpacked, 'install'));
       const pid = stage.node.daemonPid();
-      stopNothing(stage.node.at('opt/mdatad/current'));
-      refuse(script(stage.unpacked, 'uninstall'), daemonLives(pid, 'uninstall'));
+      const stuck = otherRelease(stage.unpacked, '9.8.0-stuck', 'serve');
+      endNothing(stuck);
+      endNothing(stage.node.at('opt/mdatad/current'));
+      refuse(script(stuck, 'uninstall'), daemonLives(pid, 'uninstall'));
       assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'disabled');
       assert.strictEqual(stage.node.daemonPid(), pid);
       await end(pid);

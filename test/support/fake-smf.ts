@@ -7,6 +7,7 @@
  * repository follows svccfg_xml.c and svccfg_libscf.c of illumos; what the repository does to services is
  * fake-startd.ts. It runs the real methods below the fake root.
  */
+import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -116,6 +117,12 @@ function setEnabled(startd: Startd, fmri: string, enabled: boolean, wait: boolea
   }
   instance.enabled = enabled;
   startd.settle();
+  if (wait && !enabled && startd.find(fmri)?.state === 'maintenance') {
+    process.stderr.write(
+      'svcadm: it waits for ever (wait_fmri_disabled in usr/src/cmd/svc/svcadm)\n',
+    );
+    spawnSync('sleep', ['60']);
+  }
   return !wait || startd.find(fmri)?.state === (enabled ? 'online' : 'disabled') ? 0 : 1;
 }
 

@@ -184,7 +184,10 @@ export class Startd {
     }
     if (!instance.enabled) {
       this.stop(fmri, 'restart');
-      this.setState(fmri, 'disabled');
+      // Where the stop method failed, only an operator goes on.
+      if (this.find(fmri)?.state !== 'maintenance') {
+        this.setState(fmri, 'disabled');
+      }
       return;
     }
     if (instance.state === 'disabled') {
@@ -219,7 +222,12 @@ export class Startd {
     if (instance?.state !== 'online') {
       return;
     }
-    this.runMethod(fmri, 'stop');
+    const hasStopped = [1, 2, 3].some(() => this.runMethod(fmri, 'stop'));
+    if (!hasStopped) {
+      // Its processes are left alone (method_run in usr/src/cmd/svc/startd/method.c abandons the contract).
+      this.setState(fmri, 'maintenance');
+      return;
+    }
     const { contract } = instance;
     this.awaitEmpty(contract);
     const stopped = this.find(fmri);

@@ -11,8 +11,9 @@
  * service's log.
  *
  * Exit 0: the daemon serves, and it is the one that was started: its answer gives its process id. Where another
- * mdatad has the admin socket, nothing is started, the pid file stays, and the exit code is 1. When it ends before that, its exit code is ours: 95, 96 and 100 mean the same to
- * SMF. When it is not healthy in time it is killed, and the exit code is 1, on which SMF starts it again.
+ * mdatad has the admin socket, nothing is started, the pid file stays, and the exit code is 1. When it ends before
+ * that, its exit code is ours: 95, 96 and 100 mean the same to SMF. When it is not healthy in time it is killed, and
+ * the exit code is 1, on which SMF starts it again.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -23,6 +24,8 @@ import { askHealth, askPid, awaitHealth, awaitPid } from './health';
 
 const EXIT_NOT_HEALTHY = 1;
 const EXIT_NOT_ALONE = 1;
+/** A daemon that is healthy, but has all zones to go through, tells its process id within this. */
+const PID_MS = 10_000;
 
 /** Writes its own process id, which exec keeps, and becomes the daemon. */
 const WRITE_PID_AND_EXEC = 'echo $$ >"$0" && exec "$@"';
@@ -76,25 +79,51 @@ async function launch(mainFile: string, options: Options): Promise<number> {
   void ended.then(() => gone.abort());
   const end = Date.now() + options.wait * 1000;
   const { healthy, answer } = await awaitHealth(adminSocket, end - Date.now(), gone.signal);
-  const answering = healthy ? await awaitPid(adminSocket, end - Date.now(), gone.signal) : null;
+  const patience = Math.max(end - Date.now(), PID_MS);
+  const answering = healthy ? await awaitPid(adminSocket, patience, gone.signal) : null;
   if (child.exitCode !== null || child.signalCode !== null) {
     const how = child.signalCode ?? `exit code ${child.exitCode ?? ''}`;
     say(`mdatad ended before it was ready: ${how}`);
     return child.exitCode === 0 ? EXIT_NOT_HEALTHY : (child.exitCode ?? EXIT_NOT_HEALTHY);
   }
-  const pid = Number(readFileSync(pidFile, 'utf8'));
-  if (!healthy || answering !== pid) {
+  const pid = pidIn(pidFile);
+  if (!healthy || pid === null || answering !== pid) {
     say(
-      healthy
-        ? `process ${answering ?? 'unknown'} answers in the place of the mdatad that was started, ${pid}`
-        : `mdatad was not ready in ${options.wait} s: ${answer}`,
+      healthy ? whoAnswers(answering, pid) : `mdatad was not ready in ${options.wait} s: ${answer}`,
     );
-    process.kill(pid, 'SIGKILL');
+    // Only the daemon, as a vmadm at work must not be cut in two; all that was started while it is none yet.
+    killNow(pid ?? -(child.pid ?? process.pid));
     await ended;
     return EXIT_NOT_HEALTHY;
   }
   child.unref();
   return 0;
+}
+
+function whoAnswers(answering: number | null, started: number | null): string {
+  return answering === null || started === null
+    ? 'mdatad was started, and does not tell its process id'
+    : `process ${answering} answers in the place of the mdatad that was started, ${started}`;
+}
+
+/** Null where there is none: 0 would mean our own process group to kill(2). */
+function pidIn(pidFile: string): number | null {
+  try {
+    const pid = Number(readFileSync(pidFile, 'utf8'));
+    return Number.isInteger(pid) && pid > 0 ? pid : null;
+  } catch {
+    // Not written yet.
+    return null;
+  }
+}
+
+/** @param target a process, or a negative number for its group */
+function killNow(target: number): void {
+  try {
+    process.kill(target, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
 }
 
 function say(message: string): void {
