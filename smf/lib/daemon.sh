@@ -18,6 +18,7 @@ daemon_pid() {
 	esac
 }
 
+# Marked, as it may have been cut.
 ps_line() {
 	echo "cut $(ps -o args= -p "$1" 2>/dev/null)"
 }
@@ -29,7 +30,8 @@ daemon_is_gone() {
 # end_daemon RUN: ends the daemon that RUN/mdatad.pid names, if there is one. 1 where it lives on; `pid` is its process.
 end_daemon() {
 	pid=$(daemon_pid "$1")
-	[ -n "$pid" ] && kill -TERM "$pid" 2>/dev/null || return 0
+	[ -n "$pid" ] || return 0
+	kill -TERM "$pid" 2>/dev/null
 	wait_until "$STOP_SECONDS" daemon_is_gone "$1" && return 0
 	# SMF would kill ctrun, and not what ctrun started.
 	kill -KILL "$pid" 2>/dev/null
