@@ -58,6 +58,7 @@ run_read(pool_job_t *pool)
 	metadata_read_t *read = &job->u.read;
 	metadata_outcome_t *outcome = &job->outcome;
 
+	read->at_once = pool->at_once;
 	outcome->code = metadata_file_read(read);
 	outcome->err = read->err;
 	outcome->scan = read->scan;
@@ -75,6 +76,7 @@ run_value(pool_job_t *pool)
 	job_t *job = (job_t *)pool;
 	metadata_value_t *value = &job->u.value;
 
+	value->at_once = pool->at_once;
 	job->outcome.code = metadata_file_value(value);
 	job->outcome.err = value->err;
 	job->outcome.bytes = value->bytes;
@@ -289,7 +291,6 @@ read_metadata(napi_env env, napi_callback_info info, start_t *start)
 	    size_of(env, argv[1], &job->u.read.bytes_max) != napi_ok ||
 	    size_of(env, argv[2], &job->u.read.keep_max) != napi_ok)
 		return (pool_job_refuse(env, &job->pool, "readMetadata(path, most, keep)"));
-	job->u.read.at_once = start == pool_job_do;
 	return (start(env, &job->pool));
 }
 
@@ -353,7 +354,6 @@ read_value(napi_env env, napi_callback_info info, start_t *start)
 	    job->u.value.end < job->u.value.start + (is_string ? 2 : 1))
 		return (pool_job_refuse(env, &job->pool, "readValue(path, stat, start, end, isString)"));
 	job->u.value.is_string = is_string;
-	job->u.value.at_once = start == pool_job_do;
 	return (start(env, &job->pool));
 }
 

@@ -87,6 +87,7 @@ pool_job_do(napi_env env, pool_job_t *job)
 {
 	napi_value result;
 
+	job->at_once = 1;
 	job->run(job);
 	if ((result = job->result(env, job)) == NULL)
 		napi_call_throw(env, "the result could not be made");

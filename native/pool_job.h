@@ -15,7 +15,9 @@ typedef struct pool_job {
 	napi_deferred deferred;
 	napi_ref refs[POOL_JOB_REFS];
 	size_t ref_count;
-	/* On a thread of the pool. */
+	/* Run on the main thread, which must not wait for threads of the pool: set by pool_job_do. */
+	int at_once;
+	/* On a thread of the pool, or at once. */
 	void (*run)(struct pool_job *);
 	/* On the main thread, after it: what the promise resolves to; NULL where no value can be made. */
 	napi_value (*result)(napi_env, struct pool_job *);

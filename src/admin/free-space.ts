@@ -5,6 +5,7 @@
  * thread of the pool. A file system that hangs keeps its thread: so a zone has one question under way at most, whoever
  * asks, and while MOST_HANGING of them hang nobody else is asked. Used by health.ts and the doctor; changes nothing.
  */
+import { settlesWithin } from '../lib/bounded-wait';
 import { systemError, type SystemError } from '../lib/errors';
 import { freeSpace } from '../platform/files';
 import type { Zone } from '../zones/zone';
@@ -85,19 +86,15 @@ export class FreeSpace {
     }
     const { directoryOf, ask, answerMs } = this.options;
     const directory = directoryOf(zone);
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => {
-        this.hanging.add(zonename);
-        resolve();
-      }, answerMs).unref();
-      const answer = ask(directory).catch((err: unknown) => systemError('statvfs', directory, err));
-      void answer.then((room) => {
-        clearTimeout(timer);
+    const answer = ask(directory)
+      .catch((err: unknown) => systemError('statvfs', directory, err))
+      .then((room) => {
         this.hanging.delete(zonename);
         this.rooms.set(zonename, room);
-        resolve();
       });
-    });
+    if (!(await settlesWithin(answer, answerMs))) {
+      this.hanging.add(zonename);
+    }
     return this.last(zonename);
   }
 

@@ -9,6 +9,7 @@
  * contents (vminfod/vminfod.js, handleZoneEvent). So vminfod is asked for the VM, and the contents are compared, once
  * for each change of a file since the agent started.
  */
+import { settlesWithin } from '../lib/bounded-wait';
 import { codeOf } from '../lib/errors';
 import {
   ownMap,
@@ -91,15 +92,11 @@ export class ConfigChecks {
   async check(directory: string): Promise<ConfigCheck> {
     if (!this.isChecking) {
       this.isChecking = true;
-      await new Promise<void>((resolve) => {
-        const late = setTimeout(resolve, ANSWER_MS).unref();
-        void this.checkNow(directory).then((found) => {
-          this.last = found;
-          this.isChecking = false;
-          clearTimeout(late);
-          resolve();
-        });
+      const check = this.checkNow(directory).then((found) => {
+        this.last = found;
+        this.isChecking = false;
       });
+      await settlesWithin(check, ANSWER_MS);
     }
     return this.last;
   }

@@ -8,9 +8,9 @@
  * between: then its event was missed. Made by the registry. Runs periodically, soon after a difference was found or a
  * zone could not be read (for want of a descriptor, say), at once where events were lost; one run at a time.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../log';
 import { Backoff } from '../lib/backoff';
+import { settlesWithin } from '../lib/bounded-wait';
 import { TaskQueue } from '../lib/scheduler';
 import type { Platform, ZoneFacts } from '../platform/libzonecfg';
 import type { RawZoneEvent } from '../platform/zone-events';
@@ -124,7 +124,7 @@ export class Reconciler {
       // One after the other, by one process. A zone whose file system hangs is no reason to check no other. One in each
       // iteration of the loop: the garbage of thousands at once makes V8 widen its nursery for good.
       if (zone.state === 'running' && zone.directory !== null) {
-        await Promise.race([zone.directory.check(), delay(CHECK_MS, undefined, { ref: false })]);
+        await settlesWithin(zone.directory.check(), CHECK_MS);
         await queue.next();
       }
     }

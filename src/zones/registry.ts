@@ -9,6 +9,7 @@
  * waits for that. One zone's trouble never stops another's work.
  */
 import { EventEmitter } from 'node:events';
+import { settlesWithin } from '../lib/bounded-wait';
 import { afterPolling, CooperativeYield } from '../lib/scheduler';
 import type { ZoneFacts } from '../platform/libzonecfg';
 import type { RawZoneEvent } from '../platform/zone-events';
@@ -162,12 +163,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.safetyNet.stop();
     // Not waited for longer than for the guests: it hangs when another subscriber of the node does.
     const { events, log } = this.options;
-    const unsubscribed = events.stop().catch((err: unknown) => {
+    const unsubscribing = events.stop().catch((err: unknown) => {
       log.warn({ err }, 'zone events could not be unsubscribed');
     });
-    const waitedEnough = new Promise((resolve) => setTimeout(resolve, graceMs).unref());
+    const waited = settlesWithin(unsubscribing, graceMs);
     await Promise.all([...this.zones.values()].map((zone) => zone.stop(graceMs)));
-    await Promise.race([unsubscribed, waitedEnough]);
+    await waited;
     await Promise.all(this.closing.values());
   }
 

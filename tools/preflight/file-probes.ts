@@ -18,6 +18,7 @@ import { lstat, open as openFile, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { POOL_THREADS } from '../../src/config';
+import { settlesWithin } from '../../src/lib/bounded-wait';
 import { codeOf, messageOf } from '../../src/lib/errors';
 import { replaceDurably } from '../../src/platform/files';
 import { run } from '../../src/platform/exec';
@@ -189,7 +190,7 @@ async function threadPool({ directory }: Ground): Promise<Finding> {
   const fifo = join(directory, 'fifo');
   await run(['mkfifo', fifo], { timeoutMs: HELPER_MS });
   const waiting = Array.from({ length: POOL_THREADS - 1 }, () => openFile(fifo, 'r'));
-  const free = await Promise.race([lstat(directory).then(() => true), delay(POOL_MS, false)]);
+  const free = await settlesWithin(lstat(directory), POOL_MS);
   const writer = openSync(fifo, 'w');
   for (const handle of await Promise.all(waiting)) {
     await handle.close();

@@ -8,6 +8,7 @@ import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 
+import { settlesWithin } from '../../src/lib/bounded-wait';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { stateOf } from '../../src/platform/libzonecfg';
 import { brandOf, type Brand } from './brand';
@@ -167,7 +168,7 @@ export class Zone {
     }
     if (sessions.length > 0) {
       const over = Promise.all(sessions.map((session) => session.over));
-      await Promise.race([over, delay(LEAVE_MS, undefined, { ref: false })]);
+      await settlesWithin(over, LEAVE_MS);
       // What was just being started when the others were ended.
       await killProcessesOf(zoneroot);
     }
